@@ -1,0 +1,1 @@
+"""A customer-service desk on recorded conversations: real tools, a real database process, real kills."""

@@ -1,0 +1,60 @@
+"""How attempts fail on purpose, and where calls wait for a kill: decided outside every worker."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+FaultKind: TypeAlias = Literal["timeout", "error", "empty", "malformed", "cut"]
+When: TypeAlias = Literal["before", "after"]
+Moment: TypeAlias = Literal["before", "after", "any"]
+"""Where calls are held until a kill: before their effect, after it, or nowhere."""
+
+DEFAULT_FAULTS: Final[tuple[FaultKind, ...]] = ("timeout", "error", "empty", "malformed")
+MALFORMED: Final = (
+    '{"ok": true, "result": {"order_id": 17',
+    '{"ok": true, "result": [[null]]}',
+    "<html>502 Bad Gateway</html>",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    kind: FaultKind
+    when: When = "before"
+
+
+@dataclass(kw_only=True)
+class FaultPlan:
+    """Which attempts fail: each with the same probability, whatever failed before it."""
+
+    probability: float = 0.0
+    kinds: Sequence[FaultKind] = DEFAULT_FAULTS
+    dice: random.Random = field(default_factory=lambda: random.Random(0))
+
+    def draw(self) -> Fault | None:
+        if self.dice.random() >= self.probability:
+            return None
+        moments: tuple[When, ...] = ("before", "after")
+        return Fault(kind=self.dice.choice(self.kinds), when=self.dice.choice(moments))
+
+
+@dataclass(kw_only=True)
+class Trap:
+    """Springs when a number of model turns have begun, and then holds calls until it is released."""
+
+    turns_left: int
+    moment: Moment
+    sprung: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def count(self) -> None:
+        self.turns_left -= 1
+        if self.turns_left <= 0:
+            self.sprung.set()
+
+    def holds(self, moments: Sequence[Moment]) -> bool:
+        return self.sprung.is_set() and not self.released.is_set() and self.moment in moments

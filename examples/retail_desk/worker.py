@@ -1,0 +1,136 @@
+"""A worker process: opens the store, runs the desk, plays the customers; may be killed at any moment.
+
+Started by `rerun.py`, again after each kill, always with the same arguments. The customers are no part of
+the run: their turns enter as notes with a key each, so that a turn said twice (before a kill and after it)
+is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+import holdfast as hf
+from retail_desk import client
+from retail_desk.desk import GOODBYES, HANG_UP, Visit, make_desk
+from retail_desk.recordings import POLICY_FILE, RECORDINGS, Recording, load
+
+POLL_S: Final = 0.005
+ENDED: Final = frozenset({"completed", "failed", "cancelled", "in_doubt", "attention"})
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What the worker that reached the end found in the store."""
+
+    statuses: dict[str, str] = field(default_factory=dict)
+    outcomes: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    journaled_faults: dict[str, int] = field(default_factory=dict)
+    """Failed attempts of tool calls, by the kind of failure, as the journal has them."""
+    events: int = 0
+    chain_verified: bool = False
+
+
+async def work(options: argparse.Namespace) -> Report:
+    """Serve every recorded customer to the end, whatever a worker before has already done."""
+    recorded = {r.session: r for r in load(options.data / RECORDINGS.format(model=options.model))}
+    policy = (options.data / POLICY_FILE).read_text()
+    desk = make_desk(options.model, policy, recorded)
+    async with hf.open(options.store) as app:
+        await _say_who_is_resumed(app, options.socket)
+        at_once = anyio.CapacityLimiter(options.at_once)
+        async with anyio.create_task_group() as customers:
+            for recording in recorded.values():
+                customers.start_soon(_visit, app, desk, recording, str(options.socket), at_once)
+        return await _report(app, list(recorded))
+
+
+async def _visit(
+    app: hf.App,
+    desk: hf.Workflow[[Visit], int],
+    recording: Recording,
+    socket: str,
+    at_once: anyio.CapacityLimiter,
+) -> None:
+    """Say the recorded turns, each when the desk has answered the one before."""
+    async with at_once:
+        visit = Visit(session=recording.session, socket=socket)
+        run = await app.start(desk, visit, id=recording.session, label=hf.Trust.EXTERNAL)
+        answered: set[str] = set()
+        for number, said in enumerate(_turns(recording)):
+            waits_for = await _next_wait(run, answered)
+            if waits_for is None:
+                return
+            answered.add(waits_for)
+            await run.reply(said, key=f"turn-{number}")
+        while (await run.status()).status not in ENDED:  # noqa: ASYNC110  # in doubt is no end that could be awaited
+            await anyio.sleep(POLL_S)
+
+
+def _turns(recording: Recording) -> tuple[str, ...]:
+    """The customer's turns; who was cut off in the recording hangs up at its end."""
+    turns = recording.user_turns
+    said_goodbye = bool(turns) and any(goodbye in turns[-1] for goodbye in GOODBYES)
+    return turns if said_goodbye else (*turns, HANG_UP)
+
+
+async def _next_wait(run: hf.RunHandle, answered: set[str]) -> str | None:
+    """Until the desk waits for the customer: that wait's id; `None`: the run has ended."""
+    while True:
+        info = await run.status()
+        if info.status in ENDED:
+            return None
+        for wait in info.waits:
+            if info.status == "waiting" and wait.kind == "reply" and wait.id not in answered:
+                return wait.id
+        await anyio.sleep(POLL_S)
+
+
+async def _say_who_is_resumed(app: hf.App, socket: Path) -> None:
+    for info in await app.runs():
+        if info.status not in ENDED:
+            mark = {"op": "mark", "session": info.run, "kind": "resumed", "what": ""}
+            await client.ask(socket, mark)
+
+
+async def _report(app: hf.App, sessions: list[str]) -> Report:
+    report = Report()
+    faults: Counter[str] = Counter()
+    for session in sessions:
+        run = app.run(session)
+        info = await run.status()
+        report.statuses[session] = info.status
+        report.outcomes[session] = str(info.outcome)
+        for event in await app.events(session):
+            report.events += 1
+            if event.kind == "tool.attempt":
+                faults[event.payload["fault"]] += 1
+            if event.kind in ("run.failed", "run.attention"):
+                report.errors[session] = json.dumps(event.payload)
+    report.journaled_faults = dict(faults)
+    report.chain_verified = (await app.verify()).ok
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Serve the recorded customers.")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--store", required=True)
+    parser.add_argument("--at-once", type=int, required=True, help="customers in conversation at a time")
+    parser.add_argument("--report", type=Path, required=True, help="where to write what was found at the end")
+    options = parser.parse_args()
+    report = anyio.run(work, options)
+    options.report.write_text(json.dumps(asdict(report)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,480 @@
+"""`open` and `App`: everything a user does with a store, from one object."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import anyio
+import msgspec
+
+from ..errors import (
+    AlreadyDecided,
+    CannotRedact,
+    NotWaiting,
+    RunCancelled,
+    RunFailed,
+    RunNeedsAttention,
+    ResultTimeout,
+    WorkflowDefect,
+)
+from ..journal import TERMINAL, Event, Journal, codec
+from ..journal.records import Budget, Doubt, ErrorInfo, Finished, Note, RunEnded, Settled, Started, Waiting
+from ..model import Answer, Clarify, Clock
+from ..store import RunRow, Store, Wait
+from ..store._open import open_store
+from ..trust import PRIMARY, Label, Trust, lowered
+from .clock import SystemClock
+from .execution import Execution
+from .executor import LEASE_S, POLL_S, Executor
+from .workflow import REGISTRY, Registry, Workflow
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """A run as it stands. `label` with its causes, `waits` when it is parked."""
+
+    run: str
+    workflow: str
+    version: str
+    status: str
+    outcome: str | None
+    label: Label
+    waits: tuple[Wait, ...]
+    worker: str | None
+    created_ns: int
+    updated_ns: int
+    events: int
+    notes: int
+
+
+class Run(Generic[R]):
+    """A handle on one run. Cheap; holds no state of its own."""
+
+    def __init__(self, app: App, id: str) -> None:
+        self._app = app
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+    async def status(self) -> RunInfo:
+        """Raises `UnknownRun`."""
+        return await self._app.info(self.id)
+
+    async def result(self, *, timeout_s: float | None = None) -> Answer[R]:
+        """Wait for the answer, one of four. A run that waits for a reply gives its `Clarify`.
+
+        Raises:
+            RunFailed, RunCancelled, RunNeedsAttention: How it ended otherwise.
+            ResultTimeout: No answer in `timeout_s` seconds; the run goes on.
+        """
+        return await self._app.result(self.id, timeout_s=timeout_s)
+
+    async def reply(self, text: str, *, key: str | None = None, label: Trust = Trust.EXTERNAL) -> int:
+        """Answer a `Clarify`, or take the user's next turn; the same run goes on. `key` makes it idempotent."""
+        return await self._app.note(self.id, "reply", value=text, key=key, label=label)
+
+    async def signal(self, name: str, value: object = None, *, key: str | None = None, label: Trust = Trust.EXTERNAL) -> int:
+        """Send a signal; kept until the run asks for it. Returns the number of the note."""
+        return await self._app.note(self.id, "signal", name=name, value=value, key=key, label=label)
+
+    async def cancel(self, why: str = "", *, by: str = "") -> None:
+        """Cancel the run. An effect that is out gets a grace time to answer; what stays unknown is said in the record."""
+        await self._app.note(self.id, "cancel", why=why, by=by, key="cancel")
+
+
+class App:
+    """An open store, and, unless it was opened with `worker=False`, a worker on it. Made by `open`."""
+
+    def __init__(self, journal: Journal, registry: Registry) -> None:
+        self.journal = journal
+        self.store: Store = journal.store
+        self.registry = registry
+        self.executor: Executor | None = None
+        self._watchers: dict[str, set[asyncio.Future[None]]] = {}
+
+    # -- starting and looking -----------------------------------------------------------------------------------------
+
+    async def start(
+        self,
+        workflow: Workflow[P, R],
+        *args: Any,
+        id: str | None = None,
+        label: Trust | Label = Trust.EXTERNAL,
+        budget: Budget | None = None,
+        tags: dict[str, str] | None = None,
+    ) -> Run[R]:
+        """Start a run; durable once this returns.
+
+        Args:
+            args: The workflow's input.
+            id: Names the decision to run: the same id and input give the same run; another input is an error. Random by default.
+            label: What you vouch for in the input. `EXTERNAL`, nothing, by default.
+            budget: Bounds for this run instead of the workflow's.
+
+        Raises:
+            RunIdConflict: The id belongs to a run with another workflow, input or label.
+            NotJson: The input can't be recorded.
+        """
+        run = id if id is not None else secrets.token_hex(8)
+        _refuse_bad_id(run)
+        asked = workflow.encode_input(args, run, "")
+        given = label if isinstance(label, Label) else lowered(label, "input", "")
+        started = Started(
+            workflow.name, workflow.version, msgspec.Raw(asked), given, workflow.success, budget or workflow.budget, tags=tags or {}
+        )
+        await self._start(run, started)
+        return Run(self, run)
+
+    async def _start(self, run: str, started: Started) -> None:
+        executor = self.executor
+        here = executor is not None and executor.free() > 0 and self.registry.accepting(started.workflow, started.version) is not None
+        claimed = await self.journal.start(run, started, worker=executor.worker if executor is not None and here else None)
+        if executor is None:
+            return
+        if claimed is not None:
+            executor.begin(claimed)
+        else:
+            executor.poke()
+
+    async def start_child(
+        self, workflow: Workflow[Any, Any], asked: bytes, child: str, label: Label, *, parent: Execution, path: str
+    ) -> None:
+        """Start a sub-run of a run; the same again after a crash."""
+        _refuse_bad_id(child)
+        started = Started(
+            workflow.name, workflow.version, msgspec.Raw(asked), label, workflow.success, workflow.budget,
+            parent.run, path, parent.root, effects=parent.started.effects,
+        )  # fmt: skip
+        await self._start(child, started)
+
+    async def ended(self, run: str) -> tuple[bytes, ErrorInfo | None, Label] | None:
+        """How a sub-run ended: its answer or its error, and its label; `None`: it has not."""
+        row = await self.journal.run(run)
+        if row.status not in TERMINAL:
+            return None
+        last = (await self.journal.events(run, after=row.seq - 1))[-1]
+        if last.kind == "run.finished":
+            return bytes(last.payload(Finished).value), None, last.header.label
+        return b"", last.payload(RunEnded).error, last.header.label
+
+    async def child_ended(self, parent: str, child: str) -> None:
+        await self.journal.note(parent, "note.child", Note(child), key=f"child:{child}")
+        await self._noted(parent)
+
+    def run(self, id: str) -> Run[Any]:
+        """A handle on a run that exists or may come to exist."""
+        return Run(self, id)
+
+    async def info(self, id: str) -> RunInfo:
+        """Raises `UnknownRun`."""
+        return await self._info(await self.journal.run(id))
+
+    async def runs(
+        self, *, status: Sequence[str] = (), workflow: str | None = None, after: str | None = None, limit: int | None = None
+    ) -> Sequence[RunRow]:
+        """Runs, newest first."""
+        return await self.store.runs(status=status, workflow=workflow, after=after, limit=limit)
+
+    async def stranded(self) -> Sequence[RunRow]:
+        """Unfinished runs that no loaded code accepts."""
+        rows = await self.store.runs(status=("pending", "running", "waiting", "in_doubt", "attention"))
+        return [row for row in rows if self.registry.accepting(row.workflow, row.version) is None]
+
+    async def events(self, id: str) -> Sequence[Event]:
+        return await self.journal.events(id)
+
+    async def notes(self, id: str) -> Sequence[Event]:
+        return await self.journal.notes(id)
+
+    async def result(self, id: str, *, timeout_s: float | None = None) -> Answer[Any]:
+        """See `Run.result`."""
+        deadline = None if timeout_s is None else anyio.current_time() + timeout_s
+        while True:
+            changed = self._watch(id)
+            try:
+                row = await self.journal.run(id)
+                answer = await self._answer_of(row)
+                if answer is not None:
+                    return answer
+                left = 3600.0 if deadline is None else deadline - anyio.current_time()
+                if left <= 0:
+                    raise ResultTimeout(id, timeout_s or 0.0, row.status)
+                with anyio.move_on_after(left if self.executor is not None else min(left, POLL_S)):
+                    await changed
+            finally:
+                self._watchers.get(id, set()).discard(changed)
+
+    async def _answer_of(self, row: RunRow) -> Answer[Any] | None:
+        if row.status == "waiting":
+            return await self._clarify_of(row)
+        if row.status not in TERMINAL and row.status not in ("attention", "in_doubt"):
+            return None
+        last = (await self.journal.events(row.run, after=row.seq - 1))[-1]
+        if last.kind == "run.finished":
+            workflow = self.registry.accepting(row.workflow, row.version)
+            from .workflow import AnswerType
+
+            answers = workflow.answer if workflow is not None else AnswerType(Any)
+            return answers.decode(bytes(last.payload(Finished).value))
+        if row.status == "in_doubt":
+            raise RunNeedsAttention(row.run, "an effect is in doubt and waits for a settlement")
+        if row.status == "attention" and last.kind != "run.attention":
+            return None
+        error = last.payload(RunEnded).error
+        if last.kind == "run.cancelled":
+            raise RunCancelled(row.run, error.message)
+        if last.kind == "run.attention":
+            raise RunNeedsAttention(row.run, error.message)
+        raise RunFailed(row.run, last.payload(RunEnded).step, error.type, error.message)
+
+    async def _clarify_of(self, row: RunRow) -> Clarify | None:
+        """The question of a run that waits for a reply to a `Clarify`."""
+        if row.wake_ns is not None and row.wake_ns <= self.journal.clock.now_ns():
+            return None
+        for _, wait in await self._waits_of(row.run, "reply"):
+            for event in reversed(await self.journal.events(row.run)):
+                if event.kind == "reply.waiting" and event.path == wait.path:
+                    asked = msgspec.json.decode(event.payload(Waiting).request)
+                    if isinstance(asked, dict) and asked.get("answer") == "clarify":
+                        return Clarify(question=asked["question"], framings=tuple(asked["framings"]))
+        return None
+
+    async def _waits_of(self, run: str, kind: str) -> list[tuple[str, Wait]]:
+        with_snapshot = await anyio.to_thread.run_sync(self._read_waits, run)
+        return [(run, wait) for wait in with_snapshot if wait.kind == kind]
+
+    def _read_waits(self, run: str) -> Sequence[Wait]:
+        with self.store.snapshot() as snapshot:
+            return tuple(snapshot.waits(run))
+
+    async def _info(self, row: RunRow) -> RunInfo:
+        last = (await self.journal.events(row.run, after=row.seq - 1))[-1]
+        waits = await anyio.to_thread.run_sync(self._read_waits, row.run)
+        return RunInfo(
+            run=row.run, workflow=row.workflow, version=row.version, status=row.status, outcome=row.outcome, label=last.header.label,
+            waits=tuple(waits), worker=row.worker, created_ns=row.created_ns, updated_ns=row.updated_ns,
+            events=row.seq + 1, notes=row.notes_seq + 1,
+        )  # fmt: skip
+
+    # -- notes and decisions ------------------------------------------------------------------------------------------
+
+    async def note(
+        self, run: str, kind: str, *, name: str = "", value: object = None, by: str = "", why: str = "", key: str | None = None,
+        label: Trust = Trust.EXTERNAL,
+    ) -> int:  # fmt: skip
+        """Append a note to a run, durably; idempotent by `key`. Returns its number."""
+        encoded = msgspec.Raw(codec.encode(value))
+        record = Note(name, encoded, by, why, label=lowered(label, kind, ""))
+        seq = await self.journal.note(run, f"note.{kind}", record, key=key)
+        await self._noted(run)
+        return seq
+
+    async def _noted(self, run: str) -> None:
+        if self.executor is not None:
+            await self.executor.deliver(run)
+            self.executor.poke()
+        self.notify(run)
+
+    async def approvals(self, *, kinds: Sequence[str] = ("approval", "settlement")) -> Sequence[tuple[str, Wait]]:
+        """What waits for a person, with the run, oldest first: approvals, and effects in doubt."""
+        return await self.store.waits(kinds=kinds)
+
+    async def waiting_event(self, id: str) -> tuple[str, Event]:
+        """The run and the event that says what is asked under an id. Raises `NotWaiting`."""
+        found = await self.store.waits(id=id)
+        if not found:
+            raise NotWaiting(id, "nothing waits under this id (it was decided, voided by a change, or never asked)")
+        run, wait = found[0]
+        for event in reversed(await self.journal.events(run)):
+            if event.path == wait.path and event.kind in (f"{wait.kind}.waiting", "tool.doubt"):
+                return run, event
+        raise NotWaiting(id, f"run {run} does not hold what it waits for")
+
+    async def approve(self, id: str, *, by: str, why: str = "") -> str:
+        """Permit the one call that waits under `id`, with exactly the arguments that were shown. Returns the run.
+
+        Raises:
+            NotWaiting: Nothing waits under this id any more. AlreadyDecided: Somebody else was first.
+        """
+        return await self._decide("approve", id, by, why)
+
+    async def deny(self, id: str, *, by: str, why: str = "") -> str:
+        """Refuse it: the call becomes a typed failure. Raises as `approve`."""
+        return await self._decide("deny", id, by, why)
+
+    async def _decide(self, kind: str, id: str, by: str, why: str) -> str:
+        run, event = await self.waiting_event(id)
+        if event.kind != "approval.waiting":
+            raise NotWaiting(id, f"this is {event.kind.partition('.')[0]} of run {run}, not an approval; settle or reply instead")
+        asked = event.payload(Waiting)
+        verdict = msgspec.Raw(b"true" if kind == "approve" else b"false")
+        note = Note(id, verdict, by, why, args_hash=asked.args_hash, label=PRIMARY)
+        seq = await self.journal.note(run, f"note.{kind}", note, key=f"decision:{id}")
+        await self._refuse_second(run, seq, id, f"note.{kind}", by)
+        await self._noted(run)
+        return run
+
+    async def settle(self, id: str, verdict: str, *, result: object = None, by: str, why: str = "") -> str:
+        """Say what became of an effect in doubt: "happened" (with its `result`), "retry" (it did not), or "give-up". Returns the run.
+
+        Raises:
+            NotWaiting, AlreadyDecided: As `approve`. ValueError: No such verdict, or too early to try again.
+        """
+        if verdict not in ("happened", "retry", "give-up"):
+            raise ValueError(f"a verdict is happened, retry or give-up, not {verdict!r}; nothing was recorded")
+        run, event = await self.waiting_event(id)
+        if event.kind != "tool.doubt":
+            raise NotWaiting(id, f"run {run} has no effect in doubt under this id")
+        doubt = event.payload(Doubt)
+        if verdict == "retry" and self.journal.clock.now_ns() < doubt.may_retry_from_ns:
+            wait_s = (doubt.may_retry_from_ns - self.journal.clock.now_ns()) / 1e9
+            raise ValueError(f"{id}: the lost request may still arrive; try again in {wait_s:.0f} s. Nothing was recorded")
+        said = Settled(verdict, None, by, why, msgspec.Raw(codec.encode(result)))
+        note = Note(id, msgspec.Raw(codec.encode(said)), by, why, label=PRIMARY)
+        seq = await self.journal.note(run, "note.settle", note, key=f"settle:{id}")
+        await self._refuse_second(run, seq, id, "note.settle", by)
+        await self._noted(run)
+        return run
+
+    async def _refuse_second(self, run: str, seq: int, id: str, kind: str, by: str) -> None:
+        there = (await self.journal.notes(run, after=seq - 1))[0]
+        record = there.payload(Note)
+        if (there.kind, record.by) != (kind, by):
+            raise AlreadyDecided(id, f"{there.kind.removeprefix('note.')} by {record.by or 'somebody'}")
+
+    async def resume(self, id: str, *, by: str = "") -> None:
+        """Try a run again that needs attention (after the right code was loaded). Raises `UnknownRun`, `NotWaiting`."""
+        row = await self.journal.run(id)
+        if row.status in TERMINAL:
+            raise NotWaiting(id, f"the run is {row.status}; it can be forked, not resumed")
+        await self.journal.note(id, "note.resume", Note(by=by, label=PRIMARY))
+        await self._noted(id)
+
+    # -- audit --------------------------------------------------------------------------------------------------------
+
+    async def redact(self, id: str, *, by: str, why: str, events: Sequence[int] | None = None) -> int:
+        """Delete the content of a run (or of some of its events), keep its chain. An unfinished run is cancelled first.
+
+        Returns how many events and notes lost their content. Raises `UnknownRun`, `CannotRedact`.
+        """
+        from ..journal.redact import redact
+
+        row = await self.journal.run(id)
+        if row.status not in TERMINAL:
+            await self.run(id).cancel("redaction", by=by)
+            try:
+                await self.result(id, timeout_s=30.0)
+            except (RunCancelled, RunFailed):
+                pass
+            except (ResultTimeout, RunNeedsAttention) as error:
+                raise CannotRedact(id, f"it is not finished and could not be cancelled ({error})") from error
+        return await redact(self.journal, id, by=by, why=why, events=events)
+
+    async def drain(self) -> None:
+        """Wait until no run of this app is running or due."""
+        executor = self.executor
+        if executor is None:
+            raise WorkflowDefect("app.drain", "this app was opened with worker=False: nothing runs here")
+        while True:
+            if not executor.running:
+                due_ns = await self.store.next_wake_ns(self.registry.versions())
+                if not executor.running and (due_ns is None or due_ns > self.journal.clock.now_ns()):
+                    return
+            await anyio.sleep(0.005)
+
+    # -- watching -----------------------------------------------------------------------------------------------------
+
+    def _watch(self, run: str) -> asyncio.Future[None]:
+        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watchers.setdefault(run, set()).add(changed)
+        return changed
+
+    def notify(self, run: str) -> None:
+        """Something about a run may have changed."""
+        for future in self._watchers.pop(run, ()):
+            if not future.done():
+                future.set_result(None)
+
+    def notify_all(self) -> None:
+        for run in list(self._watchers):
+            self.notify(run)
+
+
+@asynccontextmanager
+async def open(
+    address: str | Path = "holdfast.db",
+    *,
+    worker: bool = True,
+    max_concurrent: int = 1000,
+    clock: Clock | None = None,
+    registry: Registry | None = None,
+    store: Store | None = None,
+    lease_s: float = LEASE_S,
+    poll_s: float = POLL_S,
+    max_payload_bytes: int = codec.MAX_PAYLOAD_BYTES,
+) -> AsyncIterator[App]:
+    """Open a store and, unless `worker=False`, work on its runs until the block ends.
+
+    On leaving, runs that are not done are let go of: another worker, or the next `open`, continues them.
+
+    Args:
+        address: A path, `sqlite:///path` or ":memory:".
+        worker: Whether to claim runs; a client (a command, a web page) only starts, looks and decides.
+        max_concurrent: Runs in memory at once; more wait in the store.
+        store: An open store instead of `address`; it is not closed here.
+        lease_s: How long a hung worker keeps its runs.
+
+    Raises: `StoreCorrupt`, `SchemaTooNew`, `StoreUnavailable`.
+    """
+    opened = store if store is not None else await open_store(address)
+    app = App(Journal(opened, clock or SystemClock(), max_payload_bytes=max_payload_bytes), registry or REGISTRY)
+    try:
+        if not worker:
+            yield app
+            return
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        app.executor = Executor(
+            app, app.journal, app.registry, worker=name, max_concurrent=max_concurrent, lease_s=lease_s, poll_s=poll_s
+        )
+        async with anyio.create_task_group() as group:
+            await app.executor.start(group)
+            try:
+                yield app
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await app.executor.stop()
+                group.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            if store is None:
+                await opened.close()
+
+
+def run_sync(workflow: Workflow[P, R], *args: Any, store: str | Path = "holdfast.db", id: str | None = None, **options: Any) -> Answer[R]:
+    """Start a run (or find the one of this id), drive it to its answer, and return it: for scripts. `options` go to `App.start`."""
+
+    async def main() -> Answer[R]:
+        async with open(store) as app:
+            run = await app.start(workflow, *args, id=id, **options)
+            return await run.result()
+
+    return anyio.run(main)
+
+
+def _refuse_bad_id(run: str) -> None:
+    if not run or len(run) > 200 or any(c.isspace() or not c.isprintable() for c in run):
+        raise WorkflowDefect(f"run id {run[:40]!r}", "an id is 1 to 200 printable characters without blanks; nothing was started")
+
+

@@ -1,0 +1,306 @@
+"""`Execution`: one run while it is in memory, the hub that every step goes through.
+
+It holds what the run's tasks share: the pen on the journal, the recorded past, the notes that came, the budget, how many branches
+are live. It decides little; steps, tools, waits decide in their own modules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import anyio
+import msgspec
+
+from ..errors import BudgetExceeded, HoldfastError, JournalMismatch, NotJson, PayloadTooLarge, RedactedStep, StoreError
+from ..journal import Event, Journal, RunLog, codec
+from ..journal.conversation import Conversation
+from ..journal.records import Budget, ErrorInfo, Failure, ModelOutcome, Outcome, Started
+from ..model import Clock
+from ..store import RunState, Wait
+from ..tools import Tool, encode_json
+from ..trust import PRIMARY, Label
+from .history import History, Past, match, open_doubts, read_history, received_notes, reply_nodes
+from .scope import Abandon, Scope, Suspend
+
+NO_INPUT = b"null"
+GRACE_S = 5.0
+"""How long an effect that is out may still answer when its branch or run is cancelled, or the worker stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A read as the freshness check needs it: what was read, when, with which arguments, and a digest of what it gave."""
+
+    tool: Tool[..., Any]
+    key: str
+    path: str
+    at_ns: int
+    args: bytes
+    digest: str
+
+
+@dataclass(slots=True)
+class Spent:
+    """What the run has used of its budget."""
+
+    steps: int = 0
+    tokens: int = 0
+    cost_microusd: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A wait of a live branch. `matches` takes a note it is waiting for; the first that fits, in the order of the notes, is its own."""
+
+    wait: Wait
+    matches: Callable[[Event], bool]
+    received: asyncio.Future[Event | None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Execution:
+    """See the module. `may_issue` is the worker's word that its lease still holds (law 6)."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        log: RunLog,
+        *,
+        started: Started,
+        secret: bytes,
+        events: Sequence[Event],
+        notes: Sequence[Event],
+        may_issue: Callable[[], bool],
+        app: Any,  # Any: the App, for sub-runs; typed it would import in a circle
+    ) -> None:
+        self.journal = journal
+        self.clock: Clock = journal.clock
+        self.log = log
+        self.run = log.run
+        self.app = app
+        self.started = started
+        self.started_ns = events[0].header.at_ns
+        self.root = started.root or log.run
+        self.budget = started.budget if started.budget != Budget() else None
+        self.spent = Spent()
+        self.history: History = read_history(events)
+        self.notes: list[Event] = list(notes)
+        self.consumed = received_notes(self.history)
+        self.secret = secret
+        self.conversation = Conversation(secret)
+        self._blobs: dict[str, bytes] | None = None
+        self.reads: dict[tuple[str, str], Read] = {}
+        self.endorsed: dict[str, tuple[bytes, Label]] = {}
+        self.open_doubts = open_doubts(self.history)
+        self.patches: dict[str, bool] = {}
+        self.may_issue = may_issue
+        self.guards: dict[anyio.CancelScope, Scope] = {}
+        self.pending: list[Pending] = []
+        self.parked_on: tuple[Wait, ...] = ()
+        self.live = 1
+        self.closing = False
+        self.leaving = False
+        self.halted: BaseException | None = None
+        self.cancel_why: str | None = None
+        self.replayed_steps = 0
+
+    # -- reading the past ---------------------------------------------------------------------------------------------
+
+    def recall(self, path: str, kind: str, name: str, asked_input: bytes | None = None) -> Past | None:
+        """What the journal has for this step; `None`: it is new. A mismatch stops the run where it is."""
+        if path not in self.history:
+            return None
+        try:
+            past = match(self.run, self.history, path, kind, name, asked_input)
+        except JournalMismatch as mismatch:
+            raise self.defective(mismatch) from None
+        self.replayed_steps += 1
+        return past
+
+    def count_replayed(self, event: Event) -> None:
+        """Charge a recorded step to the budget, as it was when it happened."""
+        self.spent.steps += 1
+        if event.kind == "model.completed":
+            self.charge(event.payload(ModelOutcome))
+
+    async def blob(self, id: str) -> bytes:
+        """A stored blob that a recorded model call names. All replies of the recorded past are fetched at once."""
+        if self._blobs is None:
+            events = [p.outcome for p in self.history.values() if p.outcome is not None]
+            ids = [bytes.fromhex(n) for n in reply_nodes(events)]
+            found = await self.journal.store.blobs(self.run, ids)
+            self._blobs = {key.hex(): data for key, data in found.items()}
+        if id not in self._blobs:
+            raise RedactedStep(self.run, f"with reply {id[:12]}")
+        return self._blobs[id]
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    async def record(
+        self,
+        kind: str,
+        path: str,
+        name: str,
+        record: msgspec.Struct,
+        *,
+        adds: Label = PRIMARY,
+        state: RunState | None = None,
+        blobs: tuple[tuple[bytes, bytes], ...] = (),
+        shared: tuple[tuple[bytes, bytes], ...] = (),
+        measured: tuple[int | None, int | None, int | None] = (None, None, None),
+    ) -> int:
+        """Append one event. Once it returns, the event is durable.
+
+        Raises:
+            PayloadTooLarge: Nothing was written.
+            Abandon: The run was lost to another worker, or the store can't say; nothing more may be done for it here.
+        """
+        if isinstance(self.halted, Abandon):
+            raise self.halted
+        try:
+            return await self.log.append(
+                kind, path, name, codec.encode(record), adds=adds, state=state, blobs=blobs, shared=shared, measured=measured
+            )
+        except StoreError as error:
+            self.abandon(error)
+
+    def abandon(self, why: BaseException) -> NoReturn:
+        """Stop without writing."""
+        lost = Abandon(str(why))
+        lost.__cause__ = why
+        self.halted = lost
+        raise lost from why
+
+    def defective(self, error: HoldfastError) -> HoldfastError:
+        """Note an error that no user code may talk away: every later step raises it again, and the run goes to a person."""
+        if self.halted is None:
+            self.halted = error
+        return error
+
+    def cut(self, scope: Scope, step: str, path: str) -> HoldfastError | None:
+        """What a cancellation that arrived in a step means: `None` when it is ours, else the defect that it is."""
+        from ..errors import UnscopedStep
+
+        if scope.closing:
+            return None
+        return self.defective(UnscopedStep(f"{path} ({step})", "it was cancelled from outside the journal"))
+
+    # -- outcomes -----------------------------------------------------------------------------------------------------
+
+    async def complete(self, kind: str, path: str, name: str, outcome: Outcome, *, adds: Label = PRIMARY) -> None:
+        await self.record(f"{kind}.completed", path, name, outcome, adds=adds)
+        self.spent.steps += 1
+
+    async def fail(
+        self, kind: str, path: str, name: str, asked: bytes, info: ErrorInfo, *, attempts: int = 1, started_ns: int = 0, received: int | None = None
+    ) -> None:
+        failure = Failure(msgspec.Raw(asked), info, started_ns, attempts, received)
+        try:
+            await self.record(f"{kind}.failed", path, name, failure)
+        except PayloadTooLarge:  # the arguments themselves are too large to keep
+            await self.record(f"{kind}.failed", path, name, Failure(msgspec.Raw(NO_INPUT), info, started_ns, attempts, received))
+        self.spent.steps += 1
+
+    def encoded(self, value: object, path: str) -> bytes:
+        """JSON of what a step is given. Raises `NotJson`."""
+        try:
+            return encode_json(value)
+        except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+            raise NotJson(self.run, path, str(error)) from error
+
+    # -- budget -------------------------------------------------------------------------------------------------------
+
+    def charge(self, outcome: ModelOutcome) -> None:
+        usage = outcome.usage
+        if usage is not None:
+            self.spent.tokens += (usage.input_tokens or 0) + (usage.output_tokens or 0)
+        self.spent.cost_microusd += outcome.cost_microusd or 0
+
+    def over_budget(self, path: str) -> BudgetExceeded | None:
+        """The bound that the run has reached, if any. A wait counts as time: a run that waited too long goes to a person too."""
+        budget, spent = self.budget, self.spent
+        if budget is None:
+            return None
+        if budget.steps is not None and spent.steps >= budget.steps:
+            return BudgetExceeded(self.run, path, "steps", budget.steps, spent.steps)
+        if budget.tokens is not None and spent.tokens >= budget.tokens:
+            return BudgetExceeded(self.run, path, "tokens", budget.tokens, spent.tokens)
+        if budget.cost_microusd is not None and spent.cost_microusd >= budget.cost_microusd:
+            return BudgetExceeded(self.run, path, "money in USD", budget.cost_microusd / 1e6, spent.cost_microusd / 1e6)
+        elapsed_s = (self.clock.now_ns() - self.started_ns) / 1e9
+        if budget.time_s is not None and elapsed_s >= budget.time_s:
+            return BudgetExceeded(self.run, path, "time in s", budget.time_s, elapsed_s)
+        return None
+
+    async def within_budget(self, kind: str, path: str, name: str, asked: bytes) -> None:
+        """Refuse a new step that the budget does not allow; the refusal is the step's recorded outcome."""
+        if self.budget is None:
+            return
+        exceeded = self.over_budget(path)
+        if exceeded is not None:
+            from .failures import describe
+
+            await self.fail(kind, path, name, asked, describe(exceeded))
+            raise exceeded
+
+    # -- waiting ------------------------------------------------------------------------------------------------------
+
+    async def wait(self, pending: Pending) -> Event | None:
+        """Wait for a note, or until `due_ns` (then `None`). When nothing in the run is live any more, the run parks."""
+        for note in self.notes:
+            if note.seq not in self.consumed and pending.matches(note):
+                self.consumed.add(note.seq)
+                return note
+        due_ns = pending.wait.due_ns
+        if due_ns is not None and self.clock.now_ns() >= due_ns:
+            return None
+        self.pending.append(pending)
+        self.live -= 1
+        self.park_if_idle()
+        try:
+            if due_ns is None:
+                return await pending.received
+            with anyio.move_on_after(max(0.0, (due_ns - self.clock.now_ns()) / 1e9)):
+                return await pending.received
+            return None
+        finally:
+            self.pending.remove(pending)
+            self.live += 1
+
+    def park_if_idle(self) -> None:
+        """Raise `Suspend` when every live branch waits."""
+        if self.live == 0 and self.pending:
+            self.parked_on = tuple(p.wait for p in self.pending)
+            self.closing = True
+            raise Suspend
+
+    def deliver(self, notes: Sequence[Event]) -> None:
+        """New notes arrived while the run is in memory."""
+        for note in notes:
+            self.notes.append(note)
+            for pending in self.pending:
+                if not pending.received.done() and note.seq not in self.consumed and pending.matches(note):
+                    self.consumed.add(note.seq)
+                    pending.received.set_result(note)
+                    break
+
+    @property
+    def notes_seen(self) -> int:
+        return self.notes[-1].seq if self.notes else -1
+
+    # -- ending -------------------------------------------------------------------------------------------------------
+
+    def close(self, *, leaving: bool) -> None:
+        """Cancellations from now on are ours. `leaving`: the worker stops and somebody else goes on with the run."""
+        self.closing = True
+        self.leaving = leaving
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Effects that are out in a scope that is closing get `GRACE_S` to answer."""
+        latest = anyio.current_time() + GRACE_S
+        for guard, scope in self.guards.items():
+            if scope.closing:
+                guard.deadline = min(guard.deadline, latest)

@@ -1,0 +1,141 @@
+"""What the journal says about a run, by step path: the reading from which a run resumes. Pure.
+
+Law 1: a step whose outcome stands here is never done again; whoever asks for it gets the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..errors import JournalMismatch
+from ..journal import Event
+from ..journal.records import NO_RAW, Doubt, Failure, ModelOutcome, Outcome, Settled
+from ..store import Wait
+
+STEP_TYPES = frozenset(
+    {"step", "tool", "model", "endorse", "value", "timer", "signal", "reply", "approval", "subrun", "scope", "answer"}
+)
+
+
+class Past:
+    """All recorded events of one step."""
+
+    __slots__ = ("attempts", "doubts", "intents", "outcome", "settled", "waiting")
+
+    def __init__(self) -> None:
+        self.outcome: Event | None = None
+        self.waiting: Event | None = None
+        self.attempts: list[Event] = []
+        self.intents: list[Event] = []
+        self.doubts: list[Event] = []
+        self.settled: list[Event] = []
+
+    def __iter__(self) -> Iterator[Event]:
+        if self.outcome is not None:
+            yield self.outcome
+        if self.waiting is not None:
+            yield self.waiting
+        yield from (*self.intents, *self.attempts, *self.doubts, *self.settled)
+
+    @property
+    def any(self) -> Event:
+        return next(iter(self))
+
+
+History = dict[str, Past]
+
+
+def read_history(events: Iterable[Event]) -> History:
+    """Sort the events of a run by step."""
+    history: History = {}
+    for event in events:
+        kind, _, phase = event.kind.partition(".")
+        if kind not in STEP_TYPES:
+            continue
+        past = history.get(event.path)
+        if past is None:
+            past = history[event.path] = Past()
+        if phase in ("completed", "failed"):
+            past.outcome = event
+        elif phase == "waiting":
+            past.waiting = event
+        elif phase == "attempt":
+            past.attempts.append(event)
+        elif phase == "intent":
+            past.intents.append(event)
+        elif phase == "doubt":
+            past.doubts.append(event)
+        elif phase == "settled":
+            past.settled.append(event)
+    return history
+
+
+def match(run: str, history: History, path: str, kind: str, name: str, asked_input: bytes | None) -> Past | None:
+    """What is recorded for a step, if it is this step.
+
+    Raises:
+        JournalMismatch: The record has another step in this place, or this step with another input.
+    """
+    past = history.get(path)
+    if past is None:
+        return None
+    event = past.any
+    recorded_kind = event.kind.partition(".")[0]
+    if (recorded_kind, event.name) != (kind, name):
+        raise JournalMismatch(run, path, f"{recorded_kind} {event.name!r}", f"{kind} {name!r}", _nearest(history, path, kind, name))
+    if asked_input is not None and past.outcome is not None:
+        recorded = recorded_input(past.outcome)
+        if recorded is not None and recorded != asked_input:
+            raise JournalMismatch(run, path, f"{kind} {name!r} with input {_short(recorded)}", f"input {_short(asked_input)}")
+    return past
+
+
+def recorded_input(event: Event) -> bytes | None:
+    """The input of a recorded outcome as JSON; `None` for steps that have none."""
+    if event.kind.startswith("model."):
+        return None
+    raw = event.payload(Outcome if event.kind.endswith(".completed") else Failure).input
+    return None if bytes(raw) == bytes(NO_RAW) else bytes(raw)
+
+
+def received_notes(history: History) -> set[int]:
+    """The notes that recorded waits have taken; none is taken twice."""
+    taken: set[int] = set()
+    for past in history.values():
+        for event in (past.outcome, *past.settled):
+            if event is None or event.redacted or event.kind.partition(".")[0] not in ("signal", "reply", "approval", "tool"):
+                continue
+            record = Settled if event.kind.endswith(".settled") else Outcome if event.kind.endswith(".completed") else Failure
+            received = event.payload(record).received
+            if received is not None:
+                taken.add(received)
+    return taken
+
+
+def open_doubts(history: History) -> dict[str, Wait]:
+    """Effects in doubt that nobody has settled, by path."""
+    found = {}
+    for path, past in history.items():
+        if past.outcome is None and len(past.doubts) > len(past.settled):
+            doubt = past.doubts[-1].payload(Doubt)
+            found[path] = Wait(doubt.id, "settlement", doubt.tool, path)
+    return found
+
+
+def reply_nodes(events: Sequence[Event]) -> list[str]:
+    """The conversation nodes that replaying these events needs."""
+    return [e.payload(ModelOutcome).reply for e in events if e.kind == "model.completed" and not e.redacted]
+
+
+def _nearest(history: History, path: str, kind: str, name: str) -> str | None:
+    from ..trust import step_order
+
+    same = [p for p, past in history.items() if past.any.name == name and past.any.kind.startswith(kind)]
+    here = step_order(path)
+    after = sorted((p for p in same if step_order(p) > here), key=step_order)
+    return after[0] if after else max(same, key=step_order, default=None)
+
+
+def _short(data: bytes) -> str:
+    text = data.decode(errors="replace")
+    return text if len(text) <= 120 else f"{text[:100]}... ({len(text):,} characters)"

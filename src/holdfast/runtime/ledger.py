@@ -1,0 +1,505 @@
+"""The effect ledger: the one path on which a tool is called, and where laws 2, 4 and 8 are enforced.
+
+An effect:  contract check -> gate -> intent (durable) -> lease still ours -> issue -> outcome (durable)
+A read:     contract check -> issue -> outcome
+
+Each arrow is a place where the process may die. What is done next is read from the journal: an outcome is returned; an intent without
+one is an unknown outcome, decided by `tools.decide.after_unknown`; neither means that nothing was issued. A result that breaks its
+contract is a fault like an error, and a fault that stays is a typed failure, never a result.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import anyio
+import anyio.lowlevel
+import msgspec
+from anyio import to_thread
+
+from ..errors import (
+    ApprovalDenied,
+    ApprovalVoid,
+    EffectRefused,
+    GivenUp,
+    JournalMismatch,
+    NotJson,
+    StaleRead,
+    ToolFailed,
+    ToolInputInvalid,
+    ToolOutputInvalid,
+)
+from ..journal.records import Attempt, Doubt, ErrorInfo, Failure, Gate, Intent, Note, Outcome, ReadRef, Settled
+from ..store import Wait
+from ..tools import Done, Effect, NotDone, Reconciled, Tool, Unknown
+from ..tools.decide import after_unknown, args_hash, effect_key, gate_reasons
+from ..trust import LOWEST, PRIMARY, Label, Trust, Value, lowered, meet
+from .execution import Execution, Pending, Read
+from .failures import describe, step_failed
+from .history import Past
+from .scope import Scope, enter
+from .waits import ask_person, wait_id
+
+_OUTPUT_FAULTS = ("empty", "malformed", "implausible")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why one attempt gave no result. `definite`: certainly no effect took place."""
+
+    kind: str  # error | timeout | empty | malformed | implausible | cancelled
+    info: ErrorInfo
+    error: BaseException | None = None
+    definite: bool = False
+
+    @property
+    def text(self) -> str:
+        return self.info.message
+
+
+_CRASH = Fault("error", ErrorInfo("holdfast.Crash", "the process ended between the intent and the outcome"))
+
+
+class RunCaller:
+    """How a tool object called in a workflow reaches its run; stands in `tools.CALLER`."""
+
+    async def call_tool(self, tool: Tool[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        scope = enter(tool.name)
+        path = scope.next_path()
+        try:
+            canonical, labelled = tool.arguments.from_call(args, kwargs)
+        except (ValueError, TypeError) as error:
+            return await refuse_arguments(scope, tool, path, {"args": args, **kwargs}, str(error))
+        return await ToolCallStep(scope, tool, path, canonical, labelled).result()
+
+
+async def call_for_model(scope: Scope, tool: Tool[..., Any], arguments: dict[str, Any] | str) -> tuple[str, Any]:
+    """A call that a model asked for: the step's path and the result. Every argument has the label of the run."""
+    path = scope.next_path()
+    try:
+        canonical = tool.arguments.from_model(arguments)
+    except ValueError as error:
+        return path, await refuse_arguments(scope, tool, path, arguments, str(error))
+    return path, await ToolCallStep(scope, tool, path, canonical, {}).result()
+
+
+async def refuse_arguments(scope: Scope, tool: Tool[..., Any], path: str, given: object, why: str) -> NoReturn:
+    """Arguments that do not fit the schema: a recorded failure with a sentence that the caller, often a model, can act on."""
+    execution = scope.execution
+    try:
+        asked = execution.encoded(given, path)
+    except NotJson:
+        asked = b"null"
+    past = execution.recall(path, "tool", tool.name)
+    error = ToolInputInvalid(execution.run, path, tool.name, "ValueError", why)
+    if past is None or past.outcome is None:
+        await execution.fail("tool", path, tool.name, asked, describe(error))
+    else:
+        execution.count_replayed(past.outcome)
+    raise error
+
+
+class ToolCallStep:
+    """One call of one tool, from arguments to recorded outcome."""
+
+    def __init__(self, scope: Scope, tool: Tool[..., Any], path: str, args: bytes, labelled: dict[str, Value[Any]]) -> None:
+        self.scope = scope
+        self.execution: Execution = scope.execution
+        self.tool = tool
+        self.path = path
+        self.args = args
+        self.labelled = labelled
+        self.attempt = 1
+        self.started_ns = self.execution.clock.now_ns()
+        self.intended_ns = 0
+
+    async def result(self) -> Any:
+        """Return the recorded outcome, or bring one about. Raises `ToolFailed` or one of its kinds, live and replayed alike."""
+        execution, tool = self.execution, self.tool
+        past = execution.recall(self.path, "tool", tool.name, self.args) if execution.history else None
+        if past is not None and past.outcome is not None:
+            return self._recorded(past)
+        await execution.within_budget("tool", self.path, tool.name, self.args)
+        self.attempt += len(past.attempts) if past is not None else 0
+        if tool.effect is Effect.READ:
+            return await self._read()
+        return await self._effect(past)
+
+    def _recorded(self, past: Past) -> Any:
+        event = past.outcome
+        assert event is not None
+        self.execution.count_replayed(event)
+        if event.kind == "tool.failed":
+            failure = event.payload(Failure)
+            raise step_failed(self.execution.run, self.path, self.tool.name, failure.error, failure.attempts)
+        outcome = event.payload(Outcome)
+        value = self.tool.output.decode(bytes(outcome.output))
+        self._remember_read(bytes(outcome.output), outcome.started_ns)
+        return value
+
+    # -- reads --------------------------------------------------------------------------------------------------------
+
+    async def _read(self) -> Any:
+        while True:
+            got = await self._issue(None)
+            if not isinstance(got, Fault):
+                return await self._complete(got, read_key=self._read_key())
+            if got.definite or not self._may_retry(got):
+                return await self._fall_back(got)
+            await self._pause(got)
+
+    # -- effects ------------------------------------------------------------------------------------------------------
+
+    async def _effect(self, past: Past | None) -> Any:
+        settlement, intent = self._where_it_stands(past)
+        if past is not None and len(past.doubts) > len(past.settled):
+            verdict, value = await self._settle(past.doubts[-1].payload(Doubt))
+            if verdict != "retry":
+                return value
+            settlement, intent = settlement + 1, None
+        while True:
+            key = effect_key(self.execution.root, self.path, settlement)
+            if intent is None:
+                await self._intend(key, settlement)
+                outcome = await self._until_known(key, None)
+            else:  # found after a crash: issued or not, nobody knows
+                outcome = await self._until_known(key, _CRASH)
+            if outcome is not None:
+                return outcome[0]
+            verdict, value = await self._ask_about(key)
+            if verdict != "retry":
+                return value
+            settlement, intent, self.attempt = settlement + 1, None, 1
+
+    def _where_it_stands(self, past: Past | None) -> tuple[int, Intent | None]:
+        """How many settlements there were, and the intent that stands open under the present key."""
+        if past is None:
+            return 0, None
+        settlement = sum(e.payload(Settled).verdict == "retry" for e in past.settled)
+        intents = [(e.header.at_ns, e.payload(Intent)) for e in past.intents]
+        at_ns, intent = next(((at, i) for at, i in reversed(intents) if i.settlement == settlement), (0, None))
+        self.intended_ns = at_ns
+        if intent is not None and bytes(intent.args) != self.args:
+            asked = f"{self.tool.name} with other arguments under the same key"
+            raise self.execution.defective(
+                JournalMismatch(self.execution.run, self.path, f"the intent to call {intent.tool} with its arguments", asked)
+            )
+        return settlement, intent
+
+    async def _intend(self, key: str, settlement: int) -> None:
+        """Law 2: gate, then make the intent durable. Only then may anything be issued."""
+        gate = await self._gate()
+        intent = Intent(
+            self.tool.name, self.tool.effect.value, msgspec.Raw(self.args), args_hash(self.args), key, gate, settlement,
+            self.tool.key_ttl_s if self.tool.effect is Effect.KEYED else None,
+        )  # fmt: skip
+        await self.execution.record("tool.intent", self.path, self.tool.name, intent)
+        self.intended_ns = self.execution.clock.now_ns()
+
+    async def _until_known(self, key: str, fault: Fault | None) -> tuple[Any] | None:
+        """Issue, and repeat where that is safe, until the outcome is known. `None`: it stays unknown."""
+        while True:
+            if fault is None:
+                with anyio.CancelScope(shield=True):  # between issue and outcome no cancellation gets in; `Execution.close` bounds it
+                    got = await self._issue(key)
+                    if not isinstance(got, Fault):
+                        return (await self._complete(got, key=key),)
+                if got.definite:
+                    return (await self._fall_back(got),)
+                fault = got
+                if self._safe_to_repeat() and self._may_retry(fault):
+                    await self._pause(fault)
+                    fault = None
+                    continue
+                await self._note_attempt(fault)
+            elif self._safe_to_repeat():
+                fault = None
+                continue
+            found = await self._reconcile(key)
+            if isinstance(found, Done):
+                encoded = self.tool.output.encode(self.tool.output.check(found.result))
+                return (await self._complete(encoded, key=key, settled_by="reconcile"),)
+            if not isinstance(found, NotDone):
+                return None
+            if fault is not _CRASH and not self._may_retry(fault):
+                return (await self._fall_back(Fault(fault.kind, fault.info, fault.error, definite=True)),)
+            self.attempt += fault is not _CRASH
+            fault = None
+
+    def _safe_to_repeat(self) -> bool:
+        age_s = (self.execution.clock.now_ns() - self.intended_ns) / 1e9
+        ttl_s = self.tool.key_ttl_s
+        return after_unknown(self.tool.effect, key_age_s=age_s, key_ttl_s=ttl_s, can_reconcile=False) == "repeat"
+
+    async def _reconcile(self, key: str) -> Reconciled:
+        """Ask the contract's `reconcile` what became of an effect. What it can't say, or says wrongly, is unknown."""
+        if self.tool.reconcile is None or self.scope.closing:
+            return Unknown()
+        self.scope.busy = f"reconcile of {self.tool.name}"
+        try:
+            with anyio.fail_after(self.tool.timeout_s):
+                found = await self.tool.reconcile(key, self.tool.arguments.decode(self.args))
+            if isinstance(found, Done):
+                self.tool.output.check(found.result)
+        except Exception as error:
+            await self._note_attempt(Fault("error", describe(error)), via="reconcile")
+            return Unknown()
+        finally:
+            self.scope.busy = None
+        return found
+
+    # -- in doubt -----------------------------------------------------------------------------------------------------
+
+    async def _ask_about(self, key: str) -> tuple[str, Any]:
+        """Nobody knows: record the doubt, and wait for a person's verdict."""
+        execution, tool = self.execution, self.tool
+        if execution.leaving:  # the worker stops; whoever takes the run over finds the open intent and decides
+            await anyio.lowlevel.checkpoint()
+        doubt = Doubt(
+            wait_id("do", execution.run, self.path, key), tool.name, tool.effect.value, msgspec.Raw(self.args), key,
+            f"{tool.name} was issued and no outcome is known",
+            f"look in the system behind {tool.name} for the key {key} or these arguments; then settle with "
+            "happened (and its result), retry (it did not happen) or give-up",
+            self.intended_ns, self.intended_ns + round(tool.timeout_s * 1e9),
+        )  # fmt: skip
+        with anyio.CancelScope(shield=True):
+            await execution.record("tool.doubt", self.path, tool.name, doubt)
+        execution.open_doubts[self.path] = Wait(doubt.id, "settlement", tool.name, self.path)
+        await anyio.lowlevel.checkpoint()  # a branch or run that was cancelled ends here; the doubt stays open and is said
+        return await self._settle(doubt)
+
+    async def _settle(self, doubt: Doubt) -> tuple[str, Any]:
+        execution, tool = self.execution, self.tool
+        wait = Wait(doubt.id, "settlement", tool.name, self.path)
+        execution.open_doubts[self.path] = wait
+        note = await execution.wait(Pending(wait, lambda e: e.kind == "note.settle" and e.name == doubt.id))
+        assert note is not None  # a settlement has no deadline
+        record = note.payload(Note)
+        said = msgspec.json.decode(record.value, type=Settled)
+        settled = Settled(said.verdict, note.seq, record.by, record.why, said.result)
+        await execution.record("tool.settled", self.path, tool.name, settled)
+        del execution.open_doubts[self.path]
+        if said.verdict == "happened":
+            return "happened", await self._complete(bytes(said.result), key=doubt.key, settled_by=record.by or "a person")
+        if said.verdict == "give-up":
+            why = f"given up by {record.by or 'a person'}" + (f": {record.why}" if record.why else "")
+            await self._fail(GivenUp(execution.run, self.path, tool.name, "GivenUp", why, definite=False))
+        return "retry", None
+
+    # -- the gate -----------------------------------------------------------------------------------------------------
+
+    async def _gate(self) -> Gate:
+        """Law 4, on the arguments really sent: trust, freshness, the contract's own condition. May wait for a person."""
+        execution, tool = self.execution, self.tool
+        if execution.started.effects != "live":
+            why = "this run is a fork whose effects are refused; fork with effects='live' to have them"
+            await self._fail(EffectRefused(execution.run, self.path, tool.name, "EffectRefused", why))
+        reads = await self._fresh_reads(repeat_all=False)
+        labels = self._argument_labels() if tool.policy == "values" else {}
+        escalated = tool.escalate is not None and bool(tool.escalate(**tool.arguments.decode(self.args)))
+        reasons = gate_reasons(
+            needs=tool.needs, policy=tool.policy, run_label=execution.log.label, argument_labels=labels, escalated=escalated
+        )
+        refs = tuple(ReadRef(r.tool.name, r.key, r.path, r.at_ns, r.digest) for r in reads)
+        if not reasons:
+            return Gate("allow", tool.policy, tool.needs.name, execution.log.label, labels, (), refs)
+        request = execution.encoded(
+            {"tool": tool.name, "effect": tool.effect, "arguments": msgspec.Raw(self.args), "reasons": reasons,
+             "run_label": execution.log.label, "argument_labels": labels},
+            self.path,
+        )  # fmt: skip
+        decision = await ask_person(execution, f"{self.path}.a", tool.name, request, hash_of_args=args_hash(self.args))
+        if not decision.approved:
+            why = f"{decision.by or 'nobody'} did not approve it" + (f": {decision.why}" if decision.why else "")
+            await self._fail(ApprovalDenied(execution.run, self.path, tool.name, "ApprovalDenied", why))
+        await self._fresh_reads(repeat_all=True)
+        return Gate("approve", tool.policy, tool.needs.name, execution.log.label, labels, reasons, refs, decision.by)
+
+    def _argument_labels(self) -> dict[str, Label]:
+        """The label of every argument; one above the run's is believed only if the journal holds its endorsement."""
+        run_label = self.execution.log.label
+        labels = {}
+        fields = msgspec.json.decode(self.args, type=dict[str, msgspec.Raw])
+        for name, sent in fields.items():
+            value = self.labelled.get(name)
+            if value is None:
+                labels[name] = run_label
+            elif self._is_endorsed(value, bytes(sent)):
+                labels[name] = value.label
+            else:
+                labels[name] = meet(run_label, value.label) if value.label.level <= run_label.level else LOWEST
+        return labels
+
+    def _is_endorsed(self, value: Value[Any], sent: bytes) -> bool:
+        """Whether the journal holds an endorsement of exactly what is about to be sent, under this label."""
+        endorsed = self.execution.endorsed.get(value.origin or "")
+        return endorsed is not None and endorsed[1] == value.label and msgspec.json.decode(endorsed[0]) == msgspec.json.decode(sent)
+
+    async def _fresh_reads(self, *, repeat_all: bool) -> list[Read]:
+        """The reads the effect depends on, repeated as new steps where they are too old, or all of them after a wait."""
+        found: list[Read] = []
+        number = 0
+        for bound in self.tool.fresh:
+            reads = [r for (source, _), r in self.execution.reads.items() if source == bound.tool.name]
+            if not reads:
+                why = f"it depends on a read of {bound.tool.name}, and this run has none"
+                await self._fail(StaleRead(self.execution.run, self.path, self.tool.name, "StaleRead", why))
+            for read in reads:
+                age_s = (self.execution.clock.now_ns() - read.at_ns) / 1e9
+                if age_s <= bound.within_s and not repeat_all:
+                    found.append(read)
+                    continue
+                suffix = f"{'v' if repeat_all else 'r'}{number}"
+                number += 1
+                await ToolCallStep(self.scope, read.tool, f"{self.path}.{suffix}", read.args, {}).result()
+                again = self.execution.reads[read.tool.name, read.key]
+                if again.digest != read.digest:
+                    kind = ApprovalVoid if repeat_all else StaleRead
+                    why = f"{read.tool.name}({read.key}) changed since step {read.path}" + (
+                        "; what was approved is void" if repeat_all else f", {age_s:.0f} s ago; decide again on the new value"
+                    )
+                    await self._fail(kind(self.execution.run, self.path, self.tool.name, kind.__name__, why))
+                found.append(again)
+        return found
+
+    # -- one attempt --------------------------------------------------------------------------------------------------
+
+    async def _issue(self, key: str | None) -> bytes | Fault:
+        """Call the function once, under its time-out, and check what it gives against the contract (law 8)."""
+        execution, tool, scope = self.execution, self.tool, self.scope
+        arguments = tool.arguments.decode(self.args)
+        arguments.update(dict.fromkeys(tool.arguments.injected, key))
+        if key is not None and not execution.may_issue():
+            execution.abandon(RuntimeError(f"run {execution.run}, step {self.path}: the lease ended before {tool.name} was issued"))
+        self.started_ns = execution.clock.now_ns()
+        scope.busy = tool.name
+        guard = anyio.CancelScope(deadline=anyio.current_time() + tool.timeout_s)
+        execution.guards[guard] = scope
+        value: Any = None
+        try:
+            with guard:
+                value = await _called(tool, arguments)
+            if guard.cancelled_caught:
+                what = "cancelled" if scope.closing else "timeout"
+                return Fault(what, ErrorInfo("builtins.TimeoutError", f"{tool.name} did not answer within {tool.timeout_s:g} s"), TimeoutError())
+        except tool.definite as error:
+            return Fault("error", describe(error), error, definite=True)
+        except Exception as error:
+            kind = "timeout" if isinstance(error, TimeoutError) else "error"
+            return Fault(kind, describe(error), error)
+        except anyio.get_cancelled_exc_class():
+            defect = execution.cut(scope, tool.name, self.path)
+            if defect is not None:
+                raise defect from None
+            raise
+        finally:
+            scope.busy = None
+            execution.guards.pop(guard, None)
+        return self._checked(value)
+
+    def _checked(self, value: Any) -> bytes | Fault:
+        try:
+            encoded = self.tool.output.encode(self.tool.output.check(value))
+        except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+            return Fault("malformed", ErrorInfo("builtins.ValueError", f"{self.tool.name} returned something else than promised: {error}"))
+        if len(encoded) + len(self.args) > self.execution.log.max_payload_bytes - 4096:
+            return Fault("malformed", ErrorInfo("holdfast.errors.PayloadTooLarge", f"{self.tool.name} returned {len(encoded):,} bytes"))
+        broken = self.tool.fault_of(self.tool.output.decode(encoded))
+        return encoded if broken is None else Fault(broken[0], ErrorInfo("builtins.ValueError", broken[1]))
+
+    def _may_retry(self, fault: Fault) -> bool:
+        listed = fault.error is None or fault.kind in _OUTPUT_FAULTS or isinstance(fault.error, self.tool.retry.on)
+        return listed and self.attempt < self.tool.retry.attempts and not self.scope.closing
+
+    async def _pause(self, fault: Fault) -> None:
+        delay_s = self.tool.retry.delay_s(self.execution.run, self.path, self.attempt)
+        await self._note_attempt(fault, delay_s=delay_s)
+        self.attempt += 1
+        self.scope.busy = self.tool.name
+        try:
+            await anyio.sleep(delay_s)
+        finally:
+            self.scope.busy = None
+
+    async def _note_attempt(self, fault: Fault, *, delay_s: float = 0.0, via: str = "") -> None:
+        attempt = Attempt(self.attempt, fault.kind, fault.info, via, delay_s, self.started_ns)
+        await self.execution.record("tool.attempt", self.path, self.tool.name, attempt)
+
+    # -- outcomes -----------------------------------------------------------------------------------------------------
+
+    async def _complete(
+        self, encoded: bytes, *, key: str | None = None, read_key: str | None = None, settled_by: str | None = None,
+        via: str | None = None, adds: Label | None = None,
+    ) -> Any:  # fmt: skip
+        value = self.tool.output.decode(encoded)
+        outcome = Outcome(
+            msgspec.Raw(self.args), msgspec.Raw(encoded), self.started_ns, self.attempt,
+            via=via, read_key=read_key, key=key, settled_by=settled_by,
+        )  # fmt: skip
+        added = self._adds() if adds is None else adds
+        await self.execution.complete("tool", self.path, self.tool.name, outcome, adds=added)
+        if read_key is not None:
+            self._remember_read(encoded, self.started_ns)
+        return value
+
+    def _adds(self) -> Label:
+        if self.tool.yields is Trust.PRIMARY:
+            return PRIMARY
+        return lowered(self.tool.yields, f"{self.tool.name} yields {self.tool.yields.name}", self.path)
+
+    async def _fail(self, error: ToolFailed) -> NoReturn:
+        await self.execution.fail("tool", self.path, self.tool.name, self.args, describe(error), attempts=self.attempt)
+        raise error
+
+    async def _fall_back(self, fault: Fault) -> Any:
+        """The attempts are used up: the declared chain, in order, then the typed failure. A stand-in's result is degraded."""
+        if fault.definite and self.tool.effect is Effect.READ:
+            await self._fail(self._failure(fault))  # a domain error is an answer, not a breakdown: nobody stands in for it
+        for number, other in enumerate(self.tool.fallback):
+            await self._note_attempt(fault, via=f"falls back on {other.name}")
+            try:
+                canonical = other.arguments.from_model(msgspec.json.decode(self.args))
+                value = await ToolCallStep(self.scope, other, f"{self.path}.f{number}", canonical, self.labelled).result()
+            except (ToolFailed, ValueError) as error:
+                fault = Fault("error", describe(error), error, definite=getattr(error, "definite", True))
+                if not fault.definite:
+                    break
+                continue
+            checked = self._checked(value)
+            if isinstance(checked, Fault):
+                fault = checked
+                continue
+            adds = meet(self._adds(), lowered(Trust.DEGRADED, f"{other.name} stands in for {self.tool.name}", self.path))
+            read_key = self._read_key() if self.tool.effect is Effect.READ else None
+            return await self._complete(checked, via=other.name, adds=adds, read_key=read_key)
+        await self._fail(self._failure(fault))
+
+    def _failure(self, fault: Fault) -> ToolFailed:
+        kind = ToolOutputInvalid if fault.kind in _OUTPUT_FAULTS else ToolFailed
+        definite = fault.definite or self.tool.effect is Effect.READ
+        name = fault.info.type.removeprefix("builtins.")
+        return kind(self.execution.run, self.path, self.tool.name, name, fault.text, definite, self.attempt)
+
+    # -- reads that effects depend on ---------------------------------------------------------------------------------
+
+    def _read_key(self) -> str:
+        if self.tool.read_key is not None:
+            return self.tool.read_key(**self.tool.arguments.decode(self.args))
+        return self.args.decode()
+
+    def _remember_read(self, encoded: bytes, at_ns: int) -> None:
+        if self.tool.effect is not Effect.READ:
+            return
+        key = self._read_key()
+        digest = hashlib.sha256(encoded).hexdigest()
+        self.execution.reads[self.tool.name, key] = Read(self.tool, key, self.path, at_ns, self.args, digest)
+
+
+async def _called(tool: Tool[..., Any], arguments: dict[str, Any]) -> Any:
+    if inspect.iscoroutinefunction(tool.fn):
+        return await tool.fn(**arguments)
+    return await to_thread.run_sync(functools.partial(tool.fn, **arguments))

@@ -1,0 +1,181 @@
+"""`@step`: a plain unit of work. May run again after a crash, so it must have no effect; effects are tools.
+
+The one function here that matters is `perform`: recall, or run the body with its retries, record the outcome, return what was recorded.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+import anyio
+import msgspec
+from anyio import to_thread
+
+from ..errors import HoldfastError, NotJson
+from ..journal.records import Attempt, ErrorInfo, Failure, Outcome
+from ..tools import Retry, Typed, return_type
+from ..tools.contract import ONCE
+from ..trust import PRIMARY, Label, Trust, lowered
+from .execution import Execution
+from .failures import describe, step_failed
+from .history import Past
+from .scope import Scope, enter
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Step(Generic[P, R]):
+    """A journalled function; see `step`. Inside a run a call is recorded; `fn` is the function itself."""
+
+    def __init__(self, fn: Callable[..., Any], *, name: str | None, retry: Retry, timeout_s: float | None, yields: Trust) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = name or fn.__name__
+        self.retry = retry
+        self.timeout_s = timeout_s
+        self.yields = yields
+        self._names = tuple(inspect.signature(fn).parameters)
+        self._asynchronous = inspect.iscoroutinefunction(fn)
+
+    @functools.cached_property
+    def output(self) -> Typed[R]:
+        return Typed(return_type(self.fn))
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        scope = enter(self.name)
+        path = scope.next_path()
+        execution = scope.execution
+        asked = execution.encoded({**dict(zip(self._names, args, strict=False)), **kwargs}, path) if args or kwargs else b"{}"
+        return await perform(
+            scope, "step", path, self.name, asked, self.output, lambda: self._body(args, kwargs),
+            retry=self.retry, timeout_s=self.timeout_s, yields=self.yields,
+        )  # fmt: skip
+
+    async def _body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        if self._asynchronous:
+            return cast(R, await self.fn(*args, **kwargs))
+        return await to_thread.run_sync(functools.partial(self.fn, *args, **kwargs))
+
+
+@overload
+def step(fn: Callable[P, Awaitable[R]], /) -> Step[P, R]: ...
+@overload
+def step(
+    *, name: str | None = ..., retry: Retry = ..., timeout_s: float | None = ..., yields: Trust = ...
+) -> Callable[[Callable[P, Awaitable[R]]], Step[P, R]]: ...
+def step(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retry: Retry = ONCE,
+    timeout_s: float | None = None,
+    yields: Trust = Trust.PRIMARY,
+) -> Any:
+    """Declare a step. It may run again after a crash that came before its outcome was recorded: effects are tools.
+
+    Args:
+        name: As recorded; renaming a step strands the runs that hold it. The function's name by default.
+        retry: Which errors are tried again; one attempt by default.
+        timeout_s: Of one attempt.
+        yields: What the result adds to the trust of the run. Code of your own is `PRIMARY`; a step that brings in content nobody
+            vouches for must say `EXTERNAL`.
+
+    The result is recorded as JSON and read back as the annotated return type, live and replayed alike.
+
+    Raises (when called): `StepFailed` or `TimedOut`, live and replayed alike; `UnscopedStep` outside a run.
+    """
+    made = functools.partial(Step, name=name, retry=retry, timeout_s=timeout_s, yields=yields)
+    return made if fn is None else made(fn)
+
+
+async def perform(
+    scope: Scope,
+    kind: str,
+    path: str,
+    name: str,
+    asked: bytes,
+    output: Typed[T],
+    body: Callable[[], Awaitable[T]],
+    *,
+    retry: Retry = ONCE,
+    timeout_s: float | None = None,
+    yields: Trust = Trust.PRIMARY,
+) -> T:
+    """Law 1 for every step without an effect: return the recorded outcome, or make one and record it.
+
+    Raises:
+        StepFailed: The recorded failure, or the one recorded now.
+        BudgetExceeded: Recorded as the outcome; the body did not run.
+    """
+    execution = scope.execution
+    past = execution.recall(path, kind, name, asked) if execution.history else None
+    if past is not None and past.outcome is not None:
+        return recorded_result(execution, past, output)
+    await execution.within_budget(kind, path, name, asked)
+    attempt = 1 + (len(past.attempts) if past is not None else 0)
+    while True:
+        started_ns = execution.clock.now_ns()
+        scope.busy = name
+        try:
+            with anyio.fail_after(timeout_s) if timeout_s is not None else nullcontext():
+                result = await body()
+            scope.busy = None
+            encoded = _encoded(execution, path, output, result)
+            outcome = Outcome(msgspec.Raw(asked), msgspec.Raw(encoded), started_ns, attempt)
+            await execution.complete(kind, path, name, outcome, adds=_adds(yields, kind, path))
+            return output.decode(encoded)
+        except Exception as error:
+            scope.busy = None
+            info = describe(error)
+            if attempt >= retry.attempts or not isinstance(error, retry.on) or isinstance(error, HoldfastError):
+                await execution.fail(kind, path, name, asked, info, attempts=attempt, started_ns=started_ns)
+                raise step_failed(execution.run, path, name, info, attempt) from error
+            await pause_before_retry(execution, kind, path, name, info, retry, attempt, started_ns)
+            attempt += 1
+        except anyio.get_cancelled_exc_class():
+            defect = execution.cut(scope, name, path)
+            if defect is not None:
+                raise defect from None
+            raise
+        finally:
+            scope.busy = None
+
+
+async def pause_before_retry(
+    execution: Execution, kind: str, path: str, name: str, info: ErrorInfo, retry: Retry, attempt: int, started_ns: int,
+    *, fault: str = "", via: str = "",
+) -> None:  # fmt: skip
+    """Record a failed attempt, then wait as the contract says."""
+    delay_s = retry.delay_s(execution.run, path, attempt)
+    fault = fault or ("timeout" if "TimeoutError" in info.type else "error")
+    await execution.record(f"{kind}.attempt", path, name, Attempt(attempt, fault, info, via, delay_s, started_ns))
+    await anyio.sleep(delay_s)
+
+
+def recorded_result(execution: Execution, past: Past, output: Typed[T]) -> T:
+    """What a recorded outcome returns or raises."""
+    event = past.outcome
+    assert event is not None
+    execution.count_replayed(event)
+    if event.kind.endswith(".failed"):
+        failure = event.payload(Failure)
+        raise step_failed(execution.run, event.path, event.name, failure.error, failure.attempts)
+    return output.decode(bytes(event.payload(Outcome).output))
+
+
+def _encoded(execution: Execution, path: str, output: Typed[T], result: T) -> bytes:
+    try:
+        return output.encode(output.check(result))
+    except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+        raise NotJson(execution.run, path, str(error)) from error
+
+
+def _adds(yields: Trust, kind: str, path: str) -> Label:
+    return PRIMARY if yields is Trust.PRIMARY else lowered(yields, f"{kind} yields {yields.name}", path)

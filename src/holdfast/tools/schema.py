@@ -1,0 +1,102 @@
+"""The input schema of a tool, from its signature: what is shown to the model is what validates its call."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from ..trust import Value
+from .typed import encode_json, hints
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+class Arguments:
+    """Checks arguments and gives their canonical JSON: the bytes that are recorded, hashed, approved and sent."""
+
+    def __init__(self, name: str, fn: Callable[..., Any], *, injected: object = None) -> None:
+        self._name = name
+        self._fn = fn
+        self.signature = inspect.signature(fn)
+        annotations = hints(fn)
+        self.injected = tuple(p for p in self.signature.parameters if injected is not None and annotations.get(p) is injected)
+        self._fields = {p: annotations.get(p, Any) for p in self.signature.parameters if p not in self.injected}
+
+    @functools.cached_property
+    def model(self) -> type[BaseModel]:
+        from pydantic import ConfigDict, Field, create_model
+
+        described = _described_arguments(self._fn.__doc__ or "")
+        fields: dict[str, Any] = {}
+        for name, annotation in self._fields.items():
+            default = self.signature.parameters[name].default
+            info = Field(default=... if default is inspect.Parameter.empty else default, description=described.get(name))
+            fields[name] = (annotation, info)
+        config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
+        return cast("type[BaseModel]", create_model(f"{self._name}_arguments", __config__=config, **fields))
+
+    @functools.cached_property
+    def schema(self) -> dict[str, Any]:
+        schema = self.model.model_json_schema()
+        schema.pop("title", None)
+        return schema
+
+    def from_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, dict[str, Value[Any]]]:
+        """Canonical JSON of a call made in code, and the labelled values among its arguments by name.
+
+        Raises `ValueError` with what does not fit, in words for whoever made the call.
+        """
+        placeholder = dict.fromkeys(self.injected)
+        try:
+            bound = self.signature.bind(*args, **kwargs, **placeholder).arguments
+        except TypeError as error:
+            raise ValueError(f"{self._name}: {error}") from error
+        labelled = {name: value for name, value in bound.items() if isinstance(value, Value)}
+        plain = {n: v.value if isinstance(v, Value) else v for n, v in bound.items() if n not in self.injected}
+        return self._canonical(lambda: self.model.model_validate(plain)), labelled
+
+    def from_model(self, arguments: dict[str, Any] | str) -> bytes:
+        """Canonical JSON of what a model wrote. Raises `ValueError` with a message that the model can act on."""
+        if isinstance(arguments, str):
+            raise ValueError(f"the arguments of {self._name} must be one JSON object with {self._expected()}; they are not valid JSON")
+        return self._canonical(lambda: self.model.model_validate_json(encode_json(arguments), strict=True))
+
+    def decode(self, canonical: bytes) -> dict[str, Any]:
+        """The arguments as the function gets them."""
+        model = self.model.model_validate_json(canonical)
+        return {name: getattr(model, name) for name in self._fields}
+
+    def _canonical(self, validate: Callable[[], BaseModel]) -> bytes:
+        from pydantic import ValidationError
+
+        try:
+            return validate().model_dump_json().encode()
+        except ValidationError as error:
+            said = "; ".join(_sentence(e) for e in error.errors(include_url=False, include_input=True))
+            raise ValueError(f"invalid arguments for {self._name}: {said}. Expected {self._expected()}") from error
+
+    def _expected(self) -> str:
+        required = set(self.schema.get("required", ()))
+        names = [n if n in required else f"{n} (optional)" for n in self._fields]
+        return ", ".join(names) or "no arguments"
+
+
+def _sentence(error: Any) -> str:
+    where = ".".join(str(p) for p in error["loc"]) or "arguments"
+    given = repr(error.get("input"))
+    return f"{where}: {error['msg']} (given {given if len(given) <= 80 else given[:77] + '...'})"
+
+
+def _described_arguments(docstring: str) -> dict[str, str]:
+    """Descriptions from the `Args:` section of a docstring, so that they are written once."""
+    section = re.search(r"^\s*Args:\s*\n(.*?)(?=^\s*(?:Returns|Raises|Yields|See|Example)s?:|\Z)", docstring, re.S | re.M)
+    if section is None:
+        return {}
+    found: dict[str, str] = {}
+    for match in re.finditer(r"^\s+(\w+):\s*(.+(?:\n(?!\s+\w+:\s).+)*)", section.group(1), re.M):
+        found[match.group(1)] = " ".join(match.group(2).split())
+    return found

@@ -1,0 +1,126 @@
+"""`Typed`: one Python type, its JSON form, its schema, its check.
+
+What a step or tool returns is recorded as JSON and *decoded again on the live path too*: otherwise a replayed run would see other
+types than the run that was recorded. Plain JSON types and msgspec structs go through msgspec (microseconds), everything else that
+users bring (pydantic models, dataclasses, enums, constrained types) through pydantic, which is imported when first needed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+
+from ..trust import Value
+
+T = TypeVar("T")
+
+_PLAIN = frozenset({Any, None, type(None), bool, int, float, str, dict, list, object, inspect.Parameter.empty})
+
+
+def to_jsonable(value: object) -> object:
+    """The hook for what msgspec does not know: pydantic models, labelled values, secrets."""
+    if isinstance(value, Value):
+        return value.value
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json")
+    reference = getattr(value, "__holdfast_reference__", None)
+    if callable(reference):
+        return reference()
+    raise NotImplementedError(f"{type(value).__qualname__} has no JSON form")
+
+
+# Deterministic: the same value gives the same bytes, whatever the order in which a dict or set was filled.
+_encoder = msgspec.json.Encoder(enc_hook=to_jsonable, order="deterministic")
+
+
+def encode_json(value: object) -> bytes:
+    """Any value that Holdfast can record, as JSON. Raises `TypeError` or `ValueError` for what has no JSON form."""
+    return _encoder.encode(value)
+
+
+class Typed(Generic[T]):
+    """How values of one annotated type are checked, recorded and read back."""
+
+    def __init__(self, annotation: Any) -> None:
+        self.annotation = annotation
+        self._decoder: Callable[[bytes], Any] | None = None
+        self._adapter: Any = None  # Any: pydantic.TypeAdapter, imported when first needed
+        if _is_plain(annotation):
+            plain = Any if annotation in (inspect.Parameter.empty, object) else annotation
+            self._decoder = msgspec.json.Decoder(plain).decode
+            self._plain: Any = plain
+
+    @property
+    def adapter(self) -> Any:
+        """The pydantic adapter of the type, also for schemas of plain types."""
+        if self._adapter is None:
+            from pydantic import TypeAdapter
+
+            plain = Any if self.annotation is inspect.Parameter.empty else self.annotation
+            self._adapter = TypeAdapter(plain)
+        return self._adapter
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema shown to models: made by the same object that validates."""
+        return cast("dict[str, Any]", self.adapter.json_schema())
+
+    def check(self, value: object) -> T:
+        """The value as its declared type. Raises `ValueError` with what does not fit."""
+        try:
+            if self._decoder is not None:
+                return cast(T, value if self._plain is Any else msgspec.convert(value, self._plain, strict=True))
+            if isinstance(value, dict | list):  # JSON from somewhere: strict, but in JSON's own types
+                return cast(T, self.adapter.validate_json(encode_json(value), strict=True))
+            return cast(T, self.adapter.validate_python(value, strict=True))
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from error
+
+    def encode(self, value: T) -> bytes:
+        """The JSON form. Raises `TypeError` or `ValueError` when there is none."""
+        if self._decoder is not None:
+            return _encoder.encode(value)
+        return cast(bytes, self.adapter.dump_json(value, warnings="error"))
+
+    def decode(self, data: bytes) -> T:
+        """Read back a recorded value. Raises `ValueError` when the type changed so that it no longer fits."""
+        if self._decoder is not None:
+            return cast(T, self._decoder(data))
+        return cast(T, self.adapter.validate_json(data))
+
+
+def _is_plain(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return True
+    origin = typing.get_origin(annotation)
+    if origin in (list, dict, tuple, typing.Union, types.UnionType):
+        return all(arg is Ellipsis or _is_plain(arg) for arg in typing.get_args(annotation))
+    try:
+        return annotation in _PLAIN
+    except TypeError:
+        return False
+
+
+def return_type(fn: Callable[..., object]) -> Any:
+    """The resolved return annotation of a function; `Any` when there is none."""
+    return hints(fn).get("return", Any)
+
+
+def hints(fn: Callable[..., object]) -> dict[str, Any]:
+    """Resolved annotations, also of functions defined inside functions under postponed evaluation."""
+    closure = inspect.getclosurevars(fn).nonlocals if inspect.isfunction(fn) else {}
+    try:
+        return typing.get_type_hints(fn, localns=dict(closure), include_extras=True)
+    except NameError:
+        frame = inspect.currentframe()
+        names: dict[str, Any] = {}
+        while frame is not None:  # names local to the function that declares `fn`, nearest first
+            for name, value in frame.f_locals.items():
+                names.setdefault(name, value)
+            frame = frame.f_back
+        return typing.get_type_hints(fn, localns={**names, **closure}, include_extras=True)
