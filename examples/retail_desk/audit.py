@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from retail_desk.ledger import Decision, Effect, Mark, canonical
+from retail_desk.ledger import Effect, Mark, canonical
 from retail_desk.recordings import Recording, Step
 from retail_desk.shop import WRITES
 
@@ -22,10 +22,20 @@ OUTCOMES: Final = frozenset({"model.completed", "tool.completed", "tool.failed"}
 """Kinds of the events behind which a step of the desk is never taken again."""
 
 
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
+    """What arrived under one key; see `ledger.Decision`."""
+
+    session: str
+    tool: str
+    arguments: str
+    requests: int
+    performed: int
+
+
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
     """The database's report."""
 
-    decisions: dict[str, Decision]
+    decisions: dict[str, Decided]
     effects: list[Effect]
     trails: dict[str, list[Mark]]
     delivered: dict[str, int]

@@ -67,6 +67,9 @@ class DatabaseServer:
                 await self._answer(line, reader, writer)
         except (_Dropped, ConnectionError):
             pass
+        except asyncio.CancelledError:
+            if not self.stopped.is_set():  # else the process ends, and nobody waits for this task any more
+                raise
         finally:
             writer.close()
 

@@ -12,6 +12,7 @@ import holdfast as hf
 from holdfast.errors import RecordingMismatch
 from holdfast.model import Message, ModelReply, ModelRequest, Part, Text, ToolCall, ToolResult
 from holdfast.providers import RecordedModel
+from holdfast.runtime import Workflow
 from retail_desk import client, recordings
 from retail_desk.recordings import Recording
 from retail_desk.tools import DESK, TOOLS, Desk
@@ -28,11 +29,13 @@ class Visit:
 
     session: str
     socket: str
+    greeting: str
+    """What the desk says first."""
 
 
-def make_desk(model_name: str, policy: str, recorded: Mapping[str, Recording]) -> hf.Workflow[[Visit], int]:
+def make_desk(model_name: str, policy: str, recorded: Mapping[str, Recording]) -> Workflow[[Visit], int]:
     """The workflow that serves one visit, with the recorded model behind it."""
-    agent = hf.Agent(
+    agent: hf.Agent[None] = hf.Agent(
         "retail-desk",
         model=[WatchedModel(model_name, recorded)],
         instructions=policy,
@@ -45,6 +48,8 @@ def make_desk(model_name: str, policy: str, recorded: Mapping[str, Recording]) -
         """Serve one customer until they say goodbye. Returns the number of their turns."""
         DESK.set(Desk(socket=Path(visit.socket), session=visit.session))
         chat = agent.chat()
+        if visit.greeting:
+            chat.heard(visit.greeting, role="assistant")
         turns = 0
         while True:
             said = await hf.reply()
@@ -75,7 +80,9 @@ class WatchedModel:
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         desk = DESK.get()
-        turn = sum(message.role == "assistant" for message in request.messages)
+        recording = self._recorded[desk.session]
+        said = sum(message.role == "assistant" for message in request.messages)
+        turn = said - bool(recording.greeting)
         await self._report(desk, "model", str(turn))
         for number, text in enumerate(_unanswered(request.messages), start=1):
             await self._report(desk, "read", json.dumps([turn - 1, number, text]))
@@ -83,9 +90,8 @@ class WatchedModel:
             return await self._strict.for_conversation(desk.session).complete(request)
         except RecordingMismatch as mismatch:
             await self._report(desk, "mismatch", str(mismatch))
-        replies = self._recorded[desk.session].replies
-        if turn < len(replies):
-            return ModelReply(parts=_parts(replies[turn]))
+        if turn < len(recording.replies):
+            return ModelReply(parts=_parts(recording.replies[turn]))
         return ModelReply(parts=(Text("(The recording ends here.)"),))
 
     async def _report(self, desk: Desk, kind: str, what: str) -> None:
@@ -94,7 +100,7 @@ class WatchedModel:
 
 def _messages(recording: Recording) -> list[Message]:
     names = {call.id: call.name for call in recording.calls.values()}
-    return [_message(message, names) for message in recording.conversation]
+    return [_message(message, names) for message in recording.messages]
 
 
 def _message(recorded: recordings.Message, names: Mapping[str, str]) -> Message:

@@ -100,10 +100,15 @@ class Recording:
     """As recorded: did the final database equal the ideal one? `None`: the recording was not judged."""
 
     @cached_property
-    def conversation(self) -> tuple[Message, ...]:
-        """What was said, without the greeting: that is fixed, no model wrote it."""
+    def greeting(self) -> str:
+        """What the desk said first: it is fixed, no model wrote it. Empty: nothing."""
         greeted = bool(self.messages) and self.messages[0].role == "assistant"
-        return self.messages[1:] if greeted else self.messages
+        return self.messages[0].content or "" if greeted else ""
+
+    @cached_property
+    def conversation(self) -> tuple[Message, ...]:
+        """What was said after the greeting."""
+        return self.messages[1:] if self.greeting else self.messages
 
     @cached_property
     def replies(self) -> tuple[Message, ...]:

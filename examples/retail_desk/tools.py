@@ -18,6 +18,7 @@ from typing import Any, Final, Generic, ParamSpec, TypeVar, cast
 from pydantic import ConfigDict, RootModel
 
 import holdfast as hf
+from holdfast.tools import Tool
 from retail_desk import client
 from retail_desk.errors import ShopError
 from retail_desk.records import JsonObject, JsonValue, Order, Product, User, Variant
@@ -54,7 +55,7 @@ def _shown(result: Any) -> str:  # Any: a checked record, or text
     return result if isinstance(result, str) else json.dumps(result.root)
 
 
-def _read(fn: Callable[P, Awaitable[T]]) -> hf.Tool[P, T]:
+def _read(fn: Callable[P, Awaitable[T]]) -> Tool[P, T]:
     return hf.tool(
         effect="read",
         retry=RETRY,
@@ -68,7 +69,7 @@ def _read(fn: Callable[P, Awaitable[T]]) -> hf.Tool[P, T]:
 
 def _write(
     plausible: Callable[[Any], bool | str] | None = None,  # Any: of the tool's result
-) -> Callable[[Callable[P, Awaitable[T]]], hf.Tool[P, T]]:
+) -> Callable[[Callable[P, Awaitable[T]]], Tool[P, T]]:
     return hf.tool(
         effect="keyed",
         retry=RETRY,

@@ -17,9 +17,13 @@ from typing import Final
 import anyio
 
 import holdfast as hf
+from holdfast.journal.records import Attempt, RunEnded
+from holdfast.journal.verify import verify
+from holdfast.runtime import Workflow
 from retail_desk import client
 from retail_desk.desk import GOODBYES, HANG_UP, Visit, make_desk
 from retail_desk.recordings import POLICY_FILE, RECORDINGS, Recording, load
+from retail_desk.records import JsonObject
 
 POLL_S: Final = 0.005
 ENDED: Final = frozenset({"completed", "failed", "cancelled", "in_doubt", "attention"})
@@ -54,14 +58,14 @@ async def work(options: argparse.Namespace) -> Report:
 
 async def _visit(
     app: hf.App,
-    desk: hf.Workflow[[Visit], int],
+    desk: Workflow[[Visit], int],
     recording: Recording,
     socket: str,
     at_once: anyio.CapacityLimiter,
 ) -> None:
     """Say the recorded turns, each when the desk has answered the one before."""
     async with at_once:
-        visit = Visit(session=recording.session, socket=socket)
+        visit = Visit(session=recording.session, socket=socket, greeting=recording.greeting)
         run = await app.start(desk, visit, id=recording.session, label=hf.Trust.EXTERNAL)
         answered: set[str] = set()
         for number, said in enumerate(_turns(recording)):
@@ -81,7 +85,7 @@ def _turns(recording: Recording) -> tuple[str, ...]:
     return turns if said_goodbye else (*turns, HANG_UP)
 
 
-async def _next_wait(run: hf.RunHandle, answered: set[str]) -> str | None:
+async def _next_wait(run: hf.Run[int], answered: set[str]) -> str | None:
     """Until the desk waits for the customer: that wait's id; `None`: the run has ended."""
     while True:
         info = await run.status()
@@ -96,7 +100,7 @@ async def _next_wait(run: hf.RunHandle, answered: set[str]) -> str | None:
 async def _say_who_is_resumed(app: hf.App, socket: Path) -> None:
     for info in await app.runs():
         if info.status not in ENDED:
-            mark = {"op": "mark", "session": info.run, "kind": "resumed", "what": ""}
+            mark: JsonObject = {"op": "mark", "session": info.run, "kind": "resumed", "what": ""}
             await client.ask(socket, mark)
 
 
@@ -111,12 +115,17 @@ async def _report(app: hf.App, sessions: list[str]) -> Report:
         for event in await app.events(session):
             report.events += 1
             if event.kind == "tool.attempt":
-                faults[event.payload["fault"]] += 1
+                faults[event.payload(Attempt).fault] += 1
             if event.kind in ("run.failed", "run.attention"):
-                report.errors[session] = json.dumps(event.payload)
+                report.errors[session] = event.payload(RunEnded).error.message
     report.journaled_faults = dict(faults)
-    report.chain_verified = (await app.verify()).ok
+    report.chain_verified = await anyio.to_thread.run_sync(_verify, app)
     return report
+
+
+def _verify(app: hf.App) -> bool:
+    with app.store.snapshot() as snapshot:
+        return verify(snapshot).ok
 
 
 def main() -> None:

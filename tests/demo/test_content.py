@@ -14,7 +14,14 @@ from holdfast.demo import checks, inbox, records, truth
 from holdfast.demo.desk import ESCALATE_ABOVE_CENTS
 from holdfast.demo.orderbook import Claim, DraftLine, Order, OrderDraft
 
-KINDS = {"order": 120, "ambiguous": 20, "refuse": 20, "large": 12, "contradiction": 12, "injection": 16}
+KINDS: dict[str, int] = {
+    "order": 120,
+    "ambiguous": 20,
+    "refuse": 20,
+    "large": 12,
+    "contradiction": 12,
+    "injection": 16,
+}
 WITH_ORDER = [t for t in truth.truths().values() if t.lines and t.kind in ("order", "large", "injection")]
 CONTRADICTIONS = [t for t in truth.truths().values() if t.kind == "contradiction"]
 
@@ -103,7 +110,7 @@ def test_there_is_stock_for_every_order_of_the_inbox() -> None:
 
 @pytest.mark.parametrize("count", [6, 20, 50])
 def test_a_small_demo_meets_every_kind_in_proportion(count: int) -> None:
-    kinds = Counter(truth.truth_of(mail.id).kind for mail in truth.spread(count, seed=3))
+    kinds: Counter[str] = Counter(truth.truth_of(mail.id).kind for mail in truth.spread(count, seed=3))
     assert sum(kinds.values()) == count
     assert all(abs(kinds[kind] - KINDS[kind] * count / 200) < 1 for kind in KINDS)
 

@@ -19,7 +19,8 @@ import sys
 from pathlib import Path
 from holdfast.demo import run_demo
 runs, seed, kill, store, as_json = sys.argv[1:]
-sys.exit(run_demo(runs=int(runs), seed=int(seed), kill=kill == "kill", store=Path(store), as_json=as_json == "json"))
+kill, as_json = kill == "kill", as_json == "json"
+sys.exit(run_demo(runs=int(runs), seed=int(seed), kill=kill, store=Path(store), as_json=as_json))
 """
 Json = dict[str, Any]  # Any: JSON as decoded
 

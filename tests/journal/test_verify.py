@@ -17,7 +17,7 @@ from holdfast.errors import StoreCorrupt
 from holdfast.journal import Journal, Note, chain, codec
 from holdfast.journal.problems import VerifyReport
 from holdfast.journal.verify import verify
-from holdfast.store import Row, RunState, Stream
+from holdfast.store import RunState, Stream
 from holdfast.trust import PRIMARY, Trust, lowered
 from tests.journal.support import Tables, Ticks, audit, complete, open_pen, seal_all, sqlite_store
 
@@ -76,7 +76,7 @@ def test_law_9_the_chain_tells_of_any_flipped_bit_of_any_column_of_an_event(
     number = data.draw(st.integers(0, len(rows) - 1))
     row = rows[number]
     column = data.draw(st.sampled_from([i for i, value in enumerate(row) if value not in (None, "", b"")]))
-    rows[number] = Row(*row[:column], flip(row[column], data), *row[column + 1 :])
+    rows[number] = row._replace(**{row._fields[column]: flip(row[column], data)})  # type: ignore[arg-type]  # by name
     assume(len({row.seq for row in rows}) == len(rows))  # the store has one row a number
     report = verify(tables)
     assert not report.ok
@@ -84,8 +84,22 @@ def test_law_9_the_chain_tells_of_any_flipped_bit_of_any_column_of_an_event(
 
 
 COLUMNS = {
-    "events": ("no", "stream", "seq", "header", "salt", "payload", "hash", "kind", "name", "at_ns", "level")
-    + ("cost_microusd", "input_tokens", "output_tokens"),
+    "events": (
+        "no",
+        "stream",
+        "seq",
+        "header",
+        "salt",
+        "payload",
+        "hash",
+        "kind",
+        "name",
+        "at_ns",
+        "level",
+        "cost_microusd",
+        "input_tokens",
+        "output_tokens",
+    ),
     "heads": ("no", "seq", "hash", "notes_seq", "notes_hash", "level", "updated_ns"),
     "runs": ("no", "run", "workflow", "version", "status", "outcome", "secret"),
     "blobs": ("no", "id", "data"),
@@ -277,6 +291,20 @@ def test_a_parked_run_may_be_claimed_and_woken(tables: Tables) -> None:
             row, status=status, wake_ns=wake_ns, worker=worker, epoch=row.epoch + 1
         )
         assert verify(tables).problems == ()
+
+
+async def test_a_parked_run_that_was_taken_up_again_keeps_status_and_waits_until_it_ends_or_parks(
+    tmp_path: Path,
+) -> None:
+    async with sqlite_store(tmp_path / "holdfast.db") as store:
+        journal = Journal(store, Ticks())
+        await complete(journal, "a", park=True)
+        pen, _ = await open_pen(journal, "a")
+        await pen.append("run.resumed", "", "", b'{"worker":"w2","taken_from":"w1"}')
+        assert audit(store).problems == ()
+        await pen.append("step.completed", "9", "work", b"{}")
+        assert (await journal.run("a")).status == "waiting"
+        assert audit(store).problems == ()
 
 
 def test_waits_that_the_events_do_not_name_are_found(tables: Tables) -> None:

@@ -56,6 +56,12 @@ def test_any_status_and_body_is_one_typed_error(status: int, body: bytes) -> Non
     assert len(error.message) <= SHOWN_CHARS + 100
 
 
+def test_time_that_ran_out_before_the_request_was_made_is_transient_and_was_not_sent() -> None:
+    error = failure("openai:x", Exchange(), None)
+    assert (error.transient, error.sent) == (True, False)
+    assert "before anything was sent" in error.message
+
+
 def test_a_body_that_is_no_json_is_shown() -> None:
     exchange = Exchange(request=b"{}", status=502, response=b"<h1>Bad gateway</h1>")
     assert "Bad gateway" in failure("openai:x", exchange, None).message

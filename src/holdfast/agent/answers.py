@@ -79,15 +79,14 @@ class AnswerTools:
             said = self._models[call.name].model_validate_json(encode_json(call.arguments), strict=True)
         except ValidationError as error:
             raise InvalidAnswer(_said(error)) from error
-        match said:
-            case _Clarify():
-                if len(set(said.framings)) < 2:
-                    raise InvalidAnswer("framings must hold at least two different readings")
-                return Clarify(question=said.question, framings=tuple(said.framings))
-            case _Refused():
-                return Refused(missing=said.missing, ask=said.ask)
-            case _Escalated():
-                return Escalated(reason=said.reason)
+        if isinstance(said, _Clarify):
+            if len(set(said.framings)) < 2:
+                raise InvalidAnswer("framings must hold at least two different readings")
+            return Clarify(question=said.question, framings=tuple(said.framings))
+        if isinstance(said, _Refused):
+            return Refused(missing=said.missing, ask=said.ask)
+        if isinstance(said, _Escalated):
+            return Escalated(reason=said.reason)
         fields = cast("Any", said)  # Any: made at run time from the output type
         unknown = sorted(set(fields.sources) - set(reads))
         if unknown:

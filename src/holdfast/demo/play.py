@@ -26,6 +26,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -118,7 +119,7 @@ async def _act(stage: Stage, kill: bool, console: Console, quiet: bool) -> repor
 @dataclass(frozen=True, kw_only=True)
 class _Display:
     progress: Progress
-    bar: int
+    bar: TaskID
 
     def say(self, what: str) -> None:
         self.progress.update(self.bar, description=what)

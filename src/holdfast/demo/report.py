@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import anyio
 import msgspec
 
 import holdfast as hf
@@ -20,9 +21,13 @@ from holdfast.demo.inbox import Email
 from holdfast.demo.orderbook import Order
 from holdfast.demo.orders import OrderSystem
 from holdfast.journal import Event
+from holdfast.journal.problems import VerifyReport
 from holdfast.journal.records import Intent, ModelOutcome
+from holdfast.journal.verify import verify
+from holdfast.store import RunRow
 
 Outcomes = dict[str, int]
+WAITING = {"approval": "waiting_approval", "reply": "clarify"}
 
 
 class Effects(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,9 +129,9 @@ class Run:
 
 
 async def unfinished(store: Path) -> int:
-    """Runs that stand in the middle: begun by a worker that is gone."""
+    """How many runs stand in the middle: begun by a worker that is gone."""
     async with hf.open(str(store), worker=False) as app:
-        return sum(run.status == "running" for run in await app.runs(limit=1_000_000))
+        return len(await app.runs(status=["running"]))
 
 
 async def examine(
@@ -134,9 +139,12 @@ async def examine(
 ) -> Report:
     """Read the journal and the order system's records, and compare them with the truth."""
     async with hf.open(str(store), worker=False) as app:
-        infos = await app.runs(limit=1_000_000)
-        runs = [read_run(info.run, outcome_of(info), await app.events(info.run)) for info in infos]
-        verified = await app.verify()
+        waits = {run: wait.kind for run, wait in await app.store.waits()}
+        runs = [
+            read_run(row.run, outcome_of(row, waits.get(row.run)), await app.events(row.run))
+            for row in await app.runs()
+        ]
+        verified = await anyio.to_thread.run_sync(_verify, app)
     counts, keys = await system.counts(), await system.effects()
     placed = {key: count.order for key, count in keys.items() if count.order is not None}
     outcomes = Counter(run.outcome for run in runs)
@@ -175,6 +183,11 @@ async def examine(
         seconds=round(seconds, 2),
         problems=[str(problem) for problem in verified.problems],
     )
+
+
+def _verify(app: hf.App) -> VerifyReport:
+    with app.store.snapshot() as snapshot:
+        return verify(snapshot)
 
 
 def read_run(run_id: str, outcome: str, events: Iterable[Event]) -> Run:
@@ -249,13 +262,10 @@ def is_mail(run_id: str) -> bool:
     return inbox.original(run_id) in inbox.inbox()
 
 
-def outcome_of(info: hf.RunInfo) -> str:
+def outcome_of(run: RunRow, waits_for: str | None) -> str:
     """How a run ended, or what it waits for."""
-    if info.status == "completed":
-        return str(info.outcome or "completed")
-    waits = {wait.kind for wait in info.waits}
-    if info.status == "waiting" and "approval" in waits:
-        return "waiting_approval"
-    if info.status == "waiting" and "reply" in waits:
-        return "clarify"
-    return str(info.status)
+    if run.status == "completed":
+        return run.outcome or "completed"
+    if run.status == "waiting" and waits_for is not None:
+        return WAITING.get(waits_for, run.status)
+    return run.status

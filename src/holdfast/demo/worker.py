@@ -8,6 +8,7 @@ progress whenever that changed.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import threading
@@ -65,7 +66,7 @@ async def _tell(app: hf.App, started: int) -> None:
 
 
 async def _report(app: hf.App, started: int, last: Progress | None) -> Progress:
-    statuses = Counter(str(run.status) for run in await app.runs(limit=100_000))
+    statuses = Counter(str(run.status) for run in await app.runs())
     now = Progress(pid=os.getpid(), started=started, by_status=dict(statuses))
     if now != last:
         sys.stdout.write(msgspec.json.encode(now).decode() + "\n")
@@ -75,7 +76,7 @@ async def _report(app: hf.App, started: int, last: Progress | None) -> Progress:
 
 def _end_with_parent() -> None:
     """A worker whose demo was interrupted has nobody to work for."""
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)  # not through the buffer, whose lock would hold up the interpreter's end
     os._exit(3)
 
 
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--runs", type=int, default=None)
     options = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)  # that a worker before this one died is told by the demo
     threading.Thread(target=_end_with_parent, daemon=True).start()
     desk.connect(options.orders)
     desk.employ(ScriptedModel(brain(seed=options.seed), name="scripted:order-desk"))

@@ -15,7 +15,7 @@ import msgspec
 from ..errors import NoteExists, RedactedStep, RunExists, RunIdConflict, SequenceConflict, UnknownRun
 from ..model import Clock
 from ..store import Append, Claimed, NewRun, Row, RunRow, RunState, Store, Stream
-from ..trust import PRIMARY, Label
+from ..trust import LOWEST, PRIMARY, Label
 from . import chain, codec
 from .log import RunLog
 from .records import Header, Note, Started
@@ -91,12 +91,8 @@ class Journal:
         """
         created_ns = self.clock.now_ns()
         key = secret or secrets.token_bytes(32)
-        log = RunLog(
-            self.store, run, epoch=0, seq=-1, head=chain.genesis(run, Stream.RUN), label=PRIMARY,
-            now_ns=self.clock.now_ns, salts=self._salts, max_payload_bytes=self.max_payload_bytes,
-        )  # fmt: skip
-        genesis = chain.genesis(run, Stream.RUN)
-        log.epoch = 1 if worker else 0
+        log = self.pen(run, epoch=1 if worker else 0)
+        genesis = log.head
         row = log.seal("run.started", "", started.workflow, codec.encode(started), adds=started.label)
         new = NewRun(
             run, started.workflow, started.version, created_ns, key, started.parent,
@@ -126,14 +122,20 @@ class Journal:
             if there != now:
                 raise RunIdConflict(run, what)
 
+    def pen(
+        self, run: str, stream: Stream = Stream.RUN, *, epoch: int = 0, seq: int = -1, head: bytes | None = None, label: Label = PRIMARY
+    ) -> RunLog:
+        """A pen on a stream that ends at `seq` with hash `head`; by default on an empty one."""
+        return RunLog(
+            self.store, run, epoch=epoch, seq=seq, head=chain.genesis(run, stream) if head is None else head, label=label,
+            now_ns=self.clock.now_ns, salts=self._salts, max_payload_bytes=self.max_payload_bytes, stream=stream,
+        )  # fmt: skip
+
     def log(self, claimed: Claimed) -> RunLog:
         """The owner's pen on a claimed run."""
         row = claimed.row
         label = read_event(claimed.events[-1]).header.label if claimed.events else PRIMARY
-        return RunLog(
-            self.store, row.run, epoch=row.epoch, seq=row.seq, head=row.hash, label=label,
-            now_ns=self.clock.now_ns, salts=self._salts, max_payload_bytes=self.max_payload_bytes,
-        )  # fmt: skip
+        return self.pen(row.run, epoch=row.epoch, seq=row.seq, head=row.hash, label=label)
 
     # -- notes --------------------------------------------------------------------------------------------------------
 
@@ -157,10 +159,7 @@ class Journal:
         row = await self.run(run)
         payload = codec.encode(note if key is None else msgspec.structs.replace(note, key=key))
         head = row.notes_hash if row.notes_seq >= 0 else chain.genesis(run, Stream.NOTES)
-        pen = RunLog(
-            self.store, run, epoch=0, seq=row.notes_seq, head=head, label=note.label or PRIMARY,
-            now_ns=self.clock.now_ns, salts=self._salts, max_payload_bytes=self.max_payload_bytes, stream=Stream.NOTES,
-        )  # fmt: skip
+        pen = self.pen(run, Stream.NOTES, seq=row.notes_seq, head=head, label=note.label or LOWEST)
         sealed = pen.seal(kind, "", note.name, payload)
         return Append(run, Stream.NOTES, 0, head, (sealed,), key=key, state=state)
 

@@ -49,6 +49,11 @@ class RunLog:
         self.label = label
         self.max_payload_bytes = max_payload_bytes
 
+    @property
+    def head(self) -> bytes:
+        """The hash of the last sealed event; the next one is chained on it."""
+        return self._head
+
     async def append(
         self,
         kind: str,

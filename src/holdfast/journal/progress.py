@@ -51,6 +51,8 @@ class Progress:
         self.legal = True
         self.first: Row | None = None  # run.started
         self.turned: Row | None = None  # the last run.*
+        self.rested: Row | None = None  # the last run.* that parked it
+        self.rest: Status | None = None  # the status which that gave it
         self.last: Row | None = None
         self.ranges: list[tuple[int, int]] = []  # redacted: first and last of each stretch
         self.redactions: list[tuple[int, Redaction | None]] = []  # note and what it says
@@ -76,12 +78,14 @@ class Progress:
             )
         self.label = header.label
 
-    def turn(self, row: Row, found: Findings) -> None:
+    def turn(self, row: Row, kind: str, found: Findings) -> None:
         """A `run.*` event: the run changes its state."""
         if row.seq == 0:
             self.first = row
         self.turned = row
-        self.advance(row.kind, row.seq, found)
+        self.advance(kind, row.seq, found)
+        if self.status in PARKED:
+            self.rested, self.rest = row, self.status
 
     def advance(self, kind: str, seq: int, found: Findings) -> None:
         if not self.legal:
@@ -239,10 +243,14 @@ def _start_columns(row: RunRow, run: Progress, notes: Progress) -> list[tuple[Da
 
 
 def _state_columns(row: RunRow, run: Progress) -> list[tuple[Damage, str]]:
-    """Status, outcome and owner. A run under way may be `pending` or `running` before its owner has written anything."""
+    """Status, outcome and owner. The status of a run under way may still be the one at its start or when it was parked last."""
     wrong: list[tuple[Damage, str]] = []
     status = run.status
-    if row.status != status and (status in TERMINAL or row.status not in _CLAIMED):
+    statuses: set[str | None] = {status}
+    if status not in TERMINAL:
+        statuses |= _CLAIMED if run.rest is None or row.worker is not None else {run.rest}
+        statuses.add(run.rest)
+    if row.status not in statuses:
         wrong.append(("state", f"status is {row.status!r}, the events end in {status!r}"))
     outcomes = _outcomes(run)
     if row.outcome not in outcomes:
@@ -269,18 +277,18 @@ def _outcomes(run: Progress) -> tuple[str | None, ...]:
 
 
 def _wait_columns(row: RunRow, run: Progress, waits: Sequence[Wait]) -> list[tuple[Damage, str]]:
-    """A parked run waits for what its last event names; one that was woken for some of it at most; a finished one for nothing."""
+    """A run waits for what it was parked on last; if it was woken, for some of that at most; a finished one for nothing."""
     named: set[Wait] = set()
-    if run.status in PARKED and run.turned is not None and run.turned.payload is not None:
+    if run.status not in TERMINAL and run.rested is not None and run.rested.payload is not None:
         try:
             named = {
                 Wait(*msgspec.structs.astuple(wait))
-                for wait in codec.decode(run.turned.payload, Parked).waits
+                for wait in codec.decode(run.rested.payload, Parked).waits
             }
         except msgspec.DecodeError:
             named = set()  # run.attention names none
     there = set(waits)
-    if len(there) == len(waits) and (there == named or (there < named and row.status != run.status)):
+    if len(there) == len(waits) and (there == named or (there < named and row.status != run.rest)):
         return []
     return [
         ("state", f"it waits for {sorted(w.id for w in waits)}, its events say {sorted(w.id for w in named)}")

@@ -120,7 +120,7 @@ def _run_stream(run: str, rows: Iterable[Row], found: Findings, shared: dict[byt
         if header.label != progress.label:
             progress.change_label(header, found)
         if kind.startswith("run."):
-            progress.turn(row, found)
+            progress.turn(row, kind, found)
         elif progress.status != "running":
             progress.advance(kind, row.seq, found)
         if kind == "model.completed" and row.payload is not None:

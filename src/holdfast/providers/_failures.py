@@ -54,6 +54,8 @@ def failure(route: str, exchange: Exchange, error: BaseException | None, *, secr
         message, transient = said or _plain(exchange.response), _is_transient(status, exchange.response)
     elif exchange.error is not None:
         message, transient = _connection(exchange), True
+    elif exchange.request is None and error is None:
+        message, transient = "the time ran out before anything was sent", True
     elif exchange.request is None:
         message, transient = f"the request could not be made: {_text(error)}. Nothing was sent", False
     elif error is None:

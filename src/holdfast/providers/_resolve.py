@@ -79,7 +79,7 @@ class _NamedModel:
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         if self._hosted is None:
-            hosted_model = await to_thread.run_sync(_import_hosted)
+            hosted_model = await to_thread.run_sync(_import_hosted, self._name)
             # Between the check and here another call may have made it; two would be two connection pools.
             if self._hosted is None:
                 self._hosted = hosted_model(self._name)
@@ -94,7 +94,12 @@ class _NamedModel:
         return f"<model {self._name}>"
 
 
-def _import_hosted() -> type[HostedModel]:
-    from .hosted import HostedModel
+def _import_hosted(route: str) -> type[HostedModel]:
+    try:
+        from .hosted import HostedModel, import_sdk
 
+        import_sdk(route)
+    except ImportError as error:  # installed, but in versions that do not go together
+        why = f"the packages for hosted models can't be imported ({error}): pip install 'holdfast[models]'"
+        raise ModelError(route, why, sent=False) from error
     return HostedModel

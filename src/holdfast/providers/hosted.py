@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from importlib import import_module
 from itertools import count, groupby
 from typing import Any, Final
 
@@ -50,7 +51,7 @@ from ..model import (
 )
 from ._failures import failure
 from ._protocol import Secret
-from ._resolve import check_route
+from ._resolve import SDK_OF_PREFIX, check_route
 from ._wire import Exchange, KeepBodies, current_exchange
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -60,12 +61,17 @@ KEY_VARIABLE: Final = {"anthropic": "ANTHROPIC_API_KEY"}  # all others: OPENAI_A
 # The schema a model is shown is the one that validates its call: never rewritten for a provider.
 PROFILE: Final = ModelProfile(json_schema_transformer=None)
 
-# Where a reply came from, which decides what of it is sent back; as far as this version of pydantic-ai says it.
+# Where a reply came from decides what of it is sent back. Not every version of pydantic-ai says all of it.
 ORIGIN: Final = {f.name for f in fields(pai.ModelResponse)}.intersection(
     ("canonical_system", "provider_name", "provider_response_id", "provider_url")
 )
 
 _numbers = count()
+
+
+def import_sdk(route: str) -> None:
+    """Import what the first call of a route would; it takes about a second, so not on an event loop."""
+    import_module(f"pydantic_ai.models.{SDK_OF_PREFIX[check_route(route)[0]]}")
 
 
 class HostedModel:

@@ -1,8 +1,9 @@
 """Workflows, steps, the effect ledger, waits, resume: deciding and acting on the journal."""
 
-from .app import App, Run, RunInfo, open, run_sync
+from .app import App, open, run_sync
 from .compose import first, parallel, timeout
 from .endorse import Validator, endorse, record, validator
+from .handle import Run, RunInfo
 from .steps import Step, step
 from .values import now, patched, random, recorded, uuid
 from .waits import Decision, approval, reply, signal, sleep, sleep_until, subrun

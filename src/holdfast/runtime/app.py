@@ -8,100 +8,52 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from ..errors import (
-    AlreadyDecided,
     CannotRedact,
     NotWaiting,
+    ResultTimeout,
     RunCancelled,
     RunFailed,
     RunNeedsAttention,
-    ResultTimeout,
     WorkflowDefect,
 )
 from ..journal import TERMINAL, Event, Journal, codec
-from ..journal.records import Budget, Doubt, ErrorInfo, Finished, Note, RunEnded, Settled, Started, Waiting
+from ..journal import redact as redaction
+from ..journal.checkpoint import Sealer
+from ..journal.problems import VerifyReport
+from ..journal.records import Budget, ErrorInfo, Finished, Note, RunEnded, Started, Waiting
+from ..journal.verify import verify
 from ..model import Answer, Clarify, Clock
-from ..store import RunRow, Store, Wait
-from ..store._open import open_store
+from ..store import Checkpoint, RunRow, Store, Stream, Wait, open_store
 from ..trust import PRIMARY, Label, Trust, lowered
+from . import decisions
 from .clock import SystemClock
 from .execution import Execution
 from .executor import LEASE_S, POLL_S, Executor
-from .workflow import REGISTRY, Registry, Workflow
+from .fork import fork_run
+from .handle import Run, RunInfo
+from .workflow import REGISTRY, AnswerType, Registry, Workflow
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunInfo:
-    """A run as it stands. `label` with its causes, `waits` when it is parked."""
-
-    run: str
-    workflow: str
-    version: str
-    status: str
-    outcome: str | None
-    label: Label
-    waits: tuple[Wait, ...]
-    worker: str | None
-    created_ns: int
-    updated_ns: int
-    events: int
-    notes: int
-
-
-class Run(Generic[R]):
-    """A handle on one run. Cheap; holds no state of its own."""
-
-    def __init__(self, app: App, id: str) -> None:
-        self._app = app
-        self.id = id
-
-    def __repr__(self) -> str:
-        return f"<run {self.id}>"
-
-    async def status(self) -> RunInfo:
-        """Raises `UnknownRun`."""
-        return await self._app.info(self.id)
-
-    async def result(self, *, timeout_s: float | None = None) -> Answer[R]:
-        """Wait for the answer, one of four. A run that waits for a reply gives its `Clarify`.
-
-        Raises:
-            RunFailed, RunCancelled, RunNeedsAttention: How it ended otherwise.
-            ResultTimeout: No answer in `timeout_s` seconds; the run goes on.
-        """
-        return await self._app.result(self.id, timeout_s=timeout_s)
-
-    async def reply(self, text: str, *, key: str | None = None, label: Trust = Trust.EXTERNAL) -> int:
-        """Answer a `Clarify`, or take the user's next turn; the same run goes on. `key` makes it idempotent."""
-        return await self._app.note(self.id, "reply", value=text, key=key, label=label)
-
-    async def signal(self, name: str, value: object = None, *, key: str | None = None, label: Trust = Trust.EXTERNAL) -> int:
-        """Send a signal; kept until the run asks for it. Returns the number of the note."""
-        return await self._app.note(self.id, "signal", name=name, value=value, key=key, label=label)
-
-    async def cancel(self, why: str = "", *, by: str = "") -> None:
-        """Cancel the run. An effect that is out gets a grace time to answer; what stays unknown is said in the record."""
-        await self._app.note(self.id, "cancel", why=why, by=by, key="cancel")
-
-
 class App:
     """An open store, and, unless it was opened with `worker=False`, a worker on it. Made by `open`."""
 
-    def __init__(self, journal: Journal, registry: Registry) -> None:
+    def __init__(self, journal: Journal, registry: Registry, *, signing_key: bytes | None = None) -> None:
         self.journal = journal
         self.store: Store = journal.store
         self.registry = registry
         self.executor: Executor | None = None
+        self.sealer = Sealer(self.store, now_ns=journal.clock.now_ns, key=signing_key)
         self._watchers: dict[str, set[asyncio.Future[None]]] = {}
 
     # -- starting and looking -----------------------------------------------------------------------------------------
@@ -173,6 +125,12 @@ class App:
         await self.journal.note(parent, "note.child", Note(child), key=f"child:{child}")
         await self._noted(parent)
 
+    async def cancel_children(self, parent: str) -> None:
+        """A cancelled run takes its sub-runs with it."""
+        for row in await self.store.runs(parent=parent):
+            if row.status not in TERMINAL:
+                await self.run(row.run).cancel(f"its parent {parent} was cancelled")
+
     def run(self, id: str) -> Run[Any]:
         """A handle on a run that exists or may come to exist."""
         return Run(self, id)
@@ -224,8 +182,6 @@ class App:
         last = (await self.journal.events(row.run, after=row.seq - 1))[-1]
         if last.kind == "run.finished":
             workflow = self.registry.accepting(row.workflow, row.version)
-            from .workflow import AnswerType
-
             answers = workflow.answer if workflow is not None else AnswerType(Any)
             return answers.decode(bytes(last.payload(Finished).value))
         if row.status == "in_doubt":
@@ -293,14 +249,7 @@ class App:
 
     async def waiting_event(self, id: str) -> tuple[str, Event]:
         """The run and the event that says what is asked under an id. Raises `NotWaiting`."""
-        found = await self.store.waits(id=id)
-        if not found:
-            raise NotWaiting(id, "nothing waits under this id (it was decided, voided by a change, or never asked)")
-        run, wait = found[0]
-        for event in reversed(await self.journal.events(run)):
-            if event.path == wait.path and event.kind in (f"{wait.kind}.waiting", "tool.doubt"):
-                return run, event
-        raise NotWaiting(id, f"run {run} does not hold what it waits for")
+        return await decisions.waiting_event(self.journal, id)
 
     async def approve(self, id: str, *, by: str, why: str = "") -> str:
         """Permit the one call that waits under `id`, with exactly the arguments that were shown. Returns the run.
@@ -308,23 +257,11 @@ class App:
         Raises:
             NotWaiting: Nothing waits under this id any more. AlreadyDecided: Somebody else was first.
         """
-        return await self._decide("approve", id, by, why)
+        return await self._told(await decisions.decide(self.journal, id, approved=True, by=by, why=why))
 
     async def deny(self, id: str, *, by: str, why: str = "") -> str:
         """Refuse it: the call becomes a typed failure. Raises as `approve`."""
-        return await self._decide("deny", id, by, why)
-
-    async def _decide(self, kind: str, id: str, by: str, why: str) -> str:
-        run, event = await self.waiting_event(id)
-        if event.kind != "approval.waiting":
-            raise NotWaiting(id, f"this is {event.kind.partition('.')[0]} of run {run}, not an approval; settle or reply instead")
-        asked = event.payload(Waiting)
-        verdict = msgspec.Raw(b"true" if kind == "approve" else b"false")
-        note = Note(id, verdict, by, why, args_hash=asked.args_hash, label=PRIMARY)
-        seq = await self.journal.note(run, f"note.{kind}", note, key=f"decision:{id}")
-        await self._refuse_second(run, seq, id, f"note.{kind}", by)
-        await self._noted(run)
-        return run
+        return await self._told(await decisions.decide(self.journal, id, approved=False, by=by, why=why))
 
     async def settle(self, id: str, verdict: str, *, result: object = None, by: str, why: str = "") -> str:
         """Say what became of an effect in doubt: "happened" (with its `result`), "retry" (it did not), or "give-up". Returns the run.
@@ -332,27 +269,11 @@ class App:
         Raises:
             NotWaiting, AlreadyDecided: As `approve`. ValueError: No such verdict, or too early to try again.
         """
-        if verdict not in ("happened", "retry", "give-up"):
-            raise ValueError(f"a verdict is happened, retry or give-up, not {verdict!r}; nothing was recorded")
-        run, event = await self.waiting_event(id)
-        if event.kind != "tool.doubt":
-            raise NotWaiting(id, f"run {run} has no effect in doubt under this id")
-        doubt = event.payload(Doubt)
-        if verdict == "retry" and self.journal.clock.now_ns() < doubt.may_retry_from_ns:
-            wait_s = (doubt.may_retry_from_ns - self.journal.clock.now_ns()) / 1e9
-            raise ValueError(f"{id}: the lost request may still arrive; try again in {wait_s:.0f} s. Nothing was recorded")
-        said = Settled(verdict, None, by, why, msgspec.Raw(codec.encode(result)))
-        note = Note(id, msgspec.Raw(codec.encode(said)), by, why, label=PRIMARY)
-        seq = await self.journal.note(run, "note.settle", note, key=f"settle:{id}")
-        await self._refuse_second(run, seq, id, "note.settle", by)
+        return await self._told(await decisions.settle(self.journal, id, verdict, result=result, by=by, why=why))
+
+    async def _told(self, run: str) -> str:
         await self._noted(run)
         return run
-
-    async def _refuse_second(self, run: str, seq: int, id: str, kind: str, by: str) -> None:
-        there = (await self.journal.notes(run, after=seq - 1))[0]
-        record = there.payload(Note)
-        if (there.kind, record.by) != (kind, by):
-            raise AlreadyDecided(id, f"{there.kind.removeprefix('note.')} by {record.by or 'somebody'}")
 
     async def resume(self, id: str, *, by: str = "") -> None:
         """Try a run again that needs attention (after the right code was loaded). Raises `UnknownRun`, `NotWaiting`."""
@@ -367,10 +288,10 @@ class App:
     async def redact(self, id: str, *, by: str, why: str, events: Sequence[int] | None = None) -> int:
         """Delete the content of a run (or of some of its events), keep its chain. An unfinished run is cancelled first.
 
+        Forks and sub-runs keep what they hold: redact them too.
+
         Returns how many events and notes lost their content. Raises `UnknownRun`, `CannotRedact`.
         """
-        from ..journal.redact import redact
-
         row = await self.journal.run(id)
         if row.status not in TERMINAL:
             await self.run(id).cancel("redaction", by=by)
@@ -380,7 +301,38 @@ class App:
                 pass
             except (ResultTimeout, RunNeedsAttention) as error:
                 raise CannotRedact(id, f"it is not finished and could not be cancelled ({error})") from error
-        return await redact(self.journal, id, by=by, why=why, events=events)
+        chosen = None if events is None else tuple((Stream.RUN, seq) for seq in events)
+        return await redaction.redact(self.journal, id, by=by, why=why, events=chosen)
+
+    async def verify(self, *, public_keys: Sequence[bytes] = ()) -> VerifyReport:
+        """Check every stored event, head, column and checkpoint (law 9). Reads all of the store."""
+
+        def read() -> VerifyReport:
+            with self.store.snapshot() as snapshot:
+                return verify(snapshot, public_keys=public_keys)
+
+        return await anyio.to_thread.run_sync(read)
+
+    async def seal(self) -> Checkpoint | None:
+        """Write a checkpoint over all streams that grew; `None`: nothing grew."""
+        return await self.sealer.seal()
+
+    async def fork(
+        self, run: str, *, at: str, id: str | None = None, effects: Literal["refuse", "live"] = "refuse", go: bool = True
+    ) -> Run[Any]:
+        """A new run with the recorded past of `run` up to step `at`, live from there.
+
+        Args:
+            at: Path of the first step that is done anew.
+            effects: "refuse" (a tool with an effect is a typed failure) or "live".
+            go: Start it; `False` leaves it for `resume`.
+
+        Raises: `UnknownRun`, `RunIdConflict`, `JournalMismatch` (no such step), `RedactedStep`.
+        """
+        forked = await fork_run(self.journal, run, at=at, id=id, effects=effects)
+        if go:
+            await self.resume(forked)
+        return Run(self, forked)
 
     async def drain(self) -> None:
         """Wait until no run of this app is running or due."""
@@ -424,6 +376,7 @@ async def open(
     lease_s: float = LEASE_S,
     poll_s: float = POLL_S,
     max_payload_bytes: int = codec.MAX_PAYLOAD_BYTES,
+    signing_key: bytes | None = None,
 ) -> AsyncIterator[App]:
     """Open a store and, unless `worker=False`, work on its runs until the block ends.
 
@@ -435,11 +388,12 @@ async def open(
         max_concurrent: Runs in memory at once; more wait in the store.
         store: An open store instead of `address`; it is not closed here.
         lease_s: How long a hung worker keeps its runs.
+        signing_key: An Ed25519 private key in PEM that signs the checkpoints (extra `sign`).
 
     Raises: `StoreCorrupt`, `SchemaTooNew`, `StoreUnavailable`.
     """
     opened = store if store is not None else await open_store(address)
-    app = App(Journal(opened, clock or SystemClock(), max_payload_bytes=max_payload_bytes), registry or REGISTRY)
+    app = App(Journal(opened, clock or SystemClock(), max_payload_bytes=max_payload_bytes), registry or REGISTRY, signing_key=signing_key)
     try:
         if not worker:
             yield app

@@ -7,7 +7,7 @@ and does not run the race again.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Iterator, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 import anyio
 import msgspec
@@ -168,7 +168,7 @@ async def timeout(branch: Awaitable[T], *, timeout_s: float) -> T:
     if winner == 1:
         run = current_execution("timeout").run
         raise TimedOut(run, path, "timeout", "builtins.TimeoutError", f"not done within {timeout_s:g} s")
-    return result
+    return cast(T, result)
 
 
 async def _race(name: str, branches: Sequence[Awaitable[Any]], *, bound_s: float | None = None) -> tuple[str, int, Any]:

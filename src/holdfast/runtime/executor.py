@@ -18,6 +18,7 @@ import msgspec
 
 from ..errors import BudgetExceeded, HoldfastError, NoResult, StoreError, StrandedRun
 from ..journal import Event, Journal, read_event
+from ..journal.checkpoint import BadCheckpoint, due
 from ..journal.records import ErrorInfo, Finished, Note, Outcome, Parked, Resumed, RunEnded, Settled, Started, WaitRecord
 from ..model import Escalated
 from ..store import Claimed, RunState, Store, Wait
@@ -54,6 +55,8 @@ class Executor:
         self.poll_s = poll_s
         self.running: dict[str, Execution] = {}
         self.stopping = False
+        self.ended_events = 0  # events of runs that left the memory since the last checkpoint
+        self._sealed_ns = journal.clock.boot_ns()
         self._poked = asyncio.Event()
         self._lease_until_ns = 0
         self._next_wake_ns: int | None = None
@@ -70,6 +73,12 @@ class Executor:
         await self._reap()
         group.start_soon(self._heartbeat)
         group.start_soon(self._claim_loop)
+        group.start_soon(self._warn_of_stranded)
+
+    async def _warn_of_stranded(self) -> None:
+        stranded = await self.app.stranded()
+        if stranded:
+            log.warning("%d runs are stranded: no loaded code accepts their version; `holdfast runs --stranded` lists them", len(stranded))
 
     async def stop(self) -> None:
         """Let go of every run: nothing new is begun, effects that are out get a grace time, then the runs are anyone's."""
@@ -83,6 +92,7 @@ class Executor:
             while self.running:
                 await anyio.sleep(0.005)
         await self.store.retire(self.worker)
+        await self._seal_if_due(closing=True)
 
     def lease_holds(self) -> bool:
         """Law 6 for effects: a worker that can't renew stops issuing *before* its lease ends."""
@@ -102,6 +112,7 @@ class Executor:
                     continue
                 self._lease_until_ns = asked_ns + round(self.lease_s * 0.9e9)
                 await self._reap()
+                await self._seal_if_due()
             except StoreError as error:
                 log.warning("worker %s can't renew its lease: %s", self.worker, error)
 
@@ -122,6 +133,16 @@ class Executor:
         for dead in await self.store.reap():
             log.warning("worker %s is dead; its runs are taken over", dead)
             self.poke()
+
+    async def _seal_if_due(self, *, closing: bool = False) -> None:
+        elapsed_s = (self.journal.clock.boot_ns() - self._sealed_ns) / 1e9
+        if not due(events=self.ended_events, elapsed_s=elapsed_s, closing=closing):
+            return
+        self.ended_events, self._sealed_ns = 0, self.journal.clock.boot_ns()
+        try:
+            await self.app.seal()
+        except (StoreError, BadCheckpoint) as error:
+            log.error("no checkpoint could be written: %s; `holdfast audit verify` says more", error)
 
     # -- claiming -----------------------------------------------------------------------------------------------------
 
@@ -228,6 +249,7 @@ class Executor:
         finally:
             self.running.pop(run, None)
             self._scopes.pop(run, None)
+            self.ended_events += execution.log.seq + 1
             self.app.notify(run)
             if self.free() == 1:  # there may have been more to claim than there were slots
                 self.poke()
@@ -311,6 +333,8 @@ class Executor:
         parent = execution.started.parent
         if parent is not None and state.status in ("completed", "failed", "cancelled"):
             await self.app.child_ended(parent, execution.run)
+        if state.status == "cancelled":
+            await self.app.cancel_children(execution.run)
 
 
 def _parked(execution: Execution) -> tuple[str, Parked, None]:

@@ -94,7 +94,7 @@ def recorded_input(event: Event) -> bytes | None:
     """The input of a recorded outcome as JSON; `None` for steps that have none."""
     if event.kind.startswith("model."):
         return None
-    raw = event.payload(Outcome if event.kind.endswith(".completed") else Failure).input
+    raw = event.payload(Outcome).input if event.kind.endswith(".completed") else event.payload(Failure).input
     return None if bytes(raw) == bytes(NO_RAW) else bytes(raw)
 
 
@@ -105,11 +105,16 @@ def received_notes(history: History) -> set[int]:
         for event in (past.outcome, *past.settled):
             if event is None or event.redacted or event.kind.partition(".")[0] not in ("signal", "reply", "approval", "tool"):
                 continue
-            record = Settled if event.kind.endswith(".settled") else Outcome if event.kind.endswith(".completed") else Failure
-            received = event.payload(record).received
+            received = _received(event)
             if received is not None:
                 taken.add(received)
     return taken
+
+
+def _received(event: Event) -> int | None:
+    if event.kind.endswith(".settled"):
+        return event.payload(Settled).received
+    return event.payload(Outcome).received if event.kind.endswith(".completed") else event.payload(Failure).received
 
 
 def open_doubts(history: History) -> dict[str, Wait]:

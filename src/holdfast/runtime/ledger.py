@@ -202,23 +202,20 @@ class ToolCallStep:
 
     async def _until_known(self, key: str, fault: Fault | None) -> tuple[Any] | None:
         """Issue, and repeat where that is safe, until the outcome is known. `None`: it stays unknown."""
+        issue = fault is None or self._safe_to_repeat()
         while True:
-            if fault is None:
-                with anyio.CancelScope(shield=True):  # between issue and outcome no cancellation gets in; `Execution.close` bounds it
-                    got = await self._issue(key)
-                    if not isinstance(got, Fault):
-                        return (await self._complete(got, key=key),)
+            if issue:
+                got = await self._issue_and_record(key)
+                if not isinstance(got, Fault):
+                    return got
                 if got.definite:
                     return (await self._fall_back(got),)
                 fault = got
                 if self._safe_to_repeat() and self._may_retry(fault):
                     await self._pause(fault)
-                    fault = None
                     continue
                 await self._note_attempt(fault)
-            elif self._safe_to_repeat():
-                fault = None
-                continue
+            assert fault is not None
             found = await self._reconcile(key)
             if isinstance(found, Done):
                 encoded = self.tool.output.encode(self.tool.output.check(found.result))
@@ -228,7 +225,13 @@ class ToolCallStep:
             if fault is not _CRASH and not self._may_retry(fault):
                 return (await self._fall_back(Fault(fault.kind, fault.info, fault.error, definite=True)),)
             self.attempt += fault is not _CRASH
-            fault = None
+            issue = True
+
+    async def _issue_and_record(self, key: str) -> tuple[Any] | Fault:
+        # Between issue and outcome no cancellation gets in; the time-out, and `Execution.hurry`, bound it.
+        with anyio.CancelScope(shield=True):
+            got = await self._issue(key)
+            return got if isinstance(got, Fault) else (await self._complete(got, key=key),)
 
     def _safe_to_repeat(self) -> bool:
         age_s = (self.execution.clock.now_ns() - self.intended_ns) / 1e9

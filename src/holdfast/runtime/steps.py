@@ -34,7 +34,7 @@ class Step(Generic[P, R]):
     """A journalled function; see `step`. Inside a run a call is recorded; `fn` is the function itself."""
 
     def __init__(self, fn: Callable[..., Any], *, name: str | None, retry: Retry, timeout_s: float | None, yields: Trust) -> None:
-        functools.update_wrapper(self, fn)
+        self.__doc__, self.__module__ = fn.__doc__, fn.__module__
         self.fn = fn
         self.name = name or fn.__name__
         self.retry = retry
@@ -91,8 +91,11 @@ def step(
 
     Raises (when called): `StepFailed` or `TimedOut`, live and replayed alike; `UnscopedStep` outside a run.
     """
-    made = functools.partial(Step, name=name, retry=retry, timeout_s=timeout_s, yields=yields)
-    return made if fn is None else made(fn)
+
+    def declare(fn: Callable[..., Any]) -> Step[..., Any]:
+        return Step(fn, name=name, retry=retry, timeout_s=timeout_s, yields=yields)
+
+    return declare if fn is None else declare(fn)
 
 
 async def perform(

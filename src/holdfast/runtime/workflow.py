@@ -24,7 +24,7 @@ class Workflow(Generic[P, R]):
     def __init__(
         self, fn: Callable[P, Awaitable[R]], *, name: str, version: str, accepts: tuple[str, ...], success: str, budget: Budget
     ) -> None:
-        functools.update_wrapper(self, fn)
+        self.__doc__, self.__module__ = fn.__doc__, fn.__module__
         self.fn = fn
         self.name = name
         self.version = version

@@ -19,7 +19,7 @@ from ._snapshot import (
     WAIT_COLUMNS,
     SqliteSnapshot,
 )
-from ._types import Claimed, Row, RunRow, Stream, Wait
+from ._types import INDEXED, Claimed, Row, RunRow, Stream, Wait
 
 _PAGE: Final = 512  # rows of one run in a step
 _RUNS_A_STEP: Final = 64  # runs with all their events in a step
@@ -98,6 +98,23 @@ def waits(connection: sqlite3.Connection, id: str | None, kinds: Sequence[str]) 
         f"waits w CROSS JOIN runs r ON r.no = w.no WHERE {' AND '.join(wheres)}",
     )
     return [(run, Wait(*wait)) for _, run, *wait in sorted(query.fetch(connection, parameters), key=_first)]
+
+
+def find(connection: sqlite3.Connection, kind: str, name: str, limit: int) -> list[tuple[str, Row]]:
+    # The index is partial: it is used only for a kind that the statement spells out.
+    spelled = f"'{kind}'" if kind in INDEXED else "?"
+    parameters = (name, limit) if kind in INDEXED else (kind, name, limit)
+    chosen = (
+        f"(SELECT rowid AS id, * FROM events WHERE kind = {spelled} AND name = ? AND stream = 0 ORDER BY rowid DESC LIMIT ?)"
+    )
+    query = Packed(f"e.id, r.run, {ROW_COLUMNS}", f"{chosen} e CROSS JOIN runs r ON r.no = e.no")
+    return [(run, Row(*row)) for _, run, *row in sorted(query.fetch(connection, parameters), key=_first, reverse=True)]
+
+
+def secret(connection: sqlite3.Connection) -> bytes:
+    (value,) = connection.execute("SELECT value FROM meta WHERE name = 'secret'").fetchone()
+    assert isinstance(value, bytes)
+    return value
 
 
 def blobs(connection: sqlite3.Connection, run: str, ids: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -14,6 +14,7 @@ What is where, and why:
 from __future__ import annotations
 
 import contextlib
+import secrets
 import sqlite3
 import time
 from pathlib import Path
@@ -47,6 +48,7 @@ CREATE TABLE events (
     cost_microusd INTEGER, input_tokens INTEGER, output_tokens INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX events_place ON events (no, stream, seq);
+CREATE INDEX events_found ON events (kind, name) WHERE kind = 'answer.completed';
 CREATE TABLE note_keys (no INTEGER NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (no, key)) STRICT, WITHOUT ROWID;
 CREATE TABLE blobs (no INTEGER NOT NULL, id BLOB NOT NULL, data BLOB NOT NULL, PRIMARY KEY (no, id)) STRICT;
 CREATE TABLE shared (digest BLOB NOT NULL PRIMARY KEY, data BLOB NOT NULL) STRICT;
@@ -59,6 +61,7 @@ CREATE INDEX waits_kind ON waits (kind);
 CREATE TABLE workers (
     worker TEXT PRIMARY KEY, boot TEXT NOT NULL, lease_ns INTEGER NOT NULL, pid INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE checkpoints (
     number INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, body BLOB NOT NULL, hash BLOB NOT NULL, signature BLOB, key_id TEXT
 ) STRICT;
@@ -163,6 +166,7 @@ def _migrate(connection: sqlite3.Connection, address: str) -> None:
         for number in range(_pragma(connection, "user_version"), SCHEMA):
             for statement in MIGRATIONS[number].split(";\n"):
                 connection.execute(statement)
+        connection.execute("INSERT OR IGNORE INTO meta VALUES ('secret', ?)", (secrets.token_bytes(32),))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
         connection.execute("COMMIT")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal, TypeAlias
 
-from ..errors import HoldfastError, StoreClosed, StoreError, StoreUnavailable
+from ..errors import HoldfastError, StoreClosed, StoreError
 from ._batch import Batch, Heads
 from ._faults import translate
 from ._types import Append, NewRun

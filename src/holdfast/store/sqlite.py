@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from ..errors import StoreClosed, StoreUnavailable
 from . import _ownership, _reads
@@ -185,6 +184,12 @@ class SqliteStore:
     async def waits(self, *, id: str | None = None, kinds: Sequence[str] = ()) -> Sequence[tuple[str, Wait]]:
         return await self._read(partial(_reads.waits, id=id, kinds=kinds))
 
+    async def find(self, kind: str, name: str, *, limit: int) -> Sequence[tuple[str, Row]]:
+        return await self._read(partial(_reads.find, kind=kind, name=name, limit=limit))
+
+    async def secret(self) -> bytes:
+        return await self._read(_reads.secret)
+
     async def blobs(self, run: str, ids: Sequence[bytes]) -> dict[bytes, bytes]:
         return await self._read(partial(_reads.blobs, run=run, ids=ids))
 
@@ -229,7 +234,7 @@ class SqliteStore:
 
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        status = os.stat(path)
+        status = path.stat()
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
