@@ -108,11 +108,7 @@ def _begun(trail: Sequence[Mark], recording: Recording) -> list[frozenset[Step]]
 
 def _calls_like(attempt: str, turn: int, recording: Recording) -> frozenset[Step]:
     """The calls an attempt may belong to: of this turn, or else of an earlier one, which is then redone."""
-    like = {
-        step
-        for step, call in recording.calls.items()
-        if f"{call.name} {canonical(call.arguments)}" == attempt
-    }
+    like = {step for step, call in recording.calls.items() if f"{call.name} {canonical(call.arguments)}" == attempt}
     nearest = max((at for at, _ in like if at <= turn), default=-1)
     return frozenset(step for step in like if step[0] == nearest)
 

@@ -31,9 +31,7 @@ class MalformedReply(ValueError):
     """Something came back that is no reply. Whether the call took effect is unknown."""
 
 
-async def call(
-    socket: Path, session: str, tool: str, arguments: JsonObject, *, key: str | None = None
-) -> JsonValue:
+async def call(socket: Path, session: str, tool: str, arguments: JsonObject, *, key: str | None = None) -> JsonValue:
     """The result of one tool call.
 
     Raises:
@@ -106,9 +104,7 @@ def _wait_for(process: subprocess.Popen[bytes], socket: Path) -> None:
     deadline = time.monotonic() + STARTUP_LIMIT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise DatabaseUnavailable(
-                f"the database process ended at once (exit status {process.returncode})"
-            )
+            raise DatabaseUnavailable(f"the database process ended at once (exit status {process.returncode})")
         with contextlib.suppress(OSError):
             ask_now(socket, {"op": "report"}, timeout_s=1.0)
             return

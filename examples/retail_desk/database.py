@@ -88,9 +88,7 @@ class DatabaseServer:
                 case _:
                     await _send(writer, self._manage(request))
         except (ValueError, KeyError) as error:
-            await _send(
-                writer, {"ok": False, "kind": "protocol", "message": f"{type(error).__name__}: {error}"}
-            )
+            await _send(writer, {"ok": False, "kind": "protocol", "message": f"{type(error).__name__}: {error}"})
 
     def _manage(self, request: JsonObject) -> JsonObject:
         match request["op"]:
@@ -121,18 +119,14 @@ class DatabaseServer:
         session, kind, what = _text(request, "session"), _text(request, "kind"), _text(request, "what")
         await self._hold("before", "after")
         self.ledger.mark(session, kind, what)
-        if kind == "model" and int(what) >= self._turns.get(
-            session, 0
-        ):  # a turn that is redone does not count
+        if kind == "model" and int(what) >= self._turns.get(session, 0):  # a turn that is redone does not count
             self._turns[session] = int(what) + 1
             if self._trap is not None:
                 self._trap.count()
 
     # -- calls, and how they fail ------------------------------------
 
-    async def _call(
-        self, request: JsonObject, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _call(self, request: JsonObject, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session, tool = _text(request, "session"), _text(request, "tool")
         arguments = canonical(cast(JsonObject, request["arguments"]))
         key = cast("str | None", request.get("key"))

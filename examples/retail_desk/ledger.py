@@ -74,9 +74,7 @@ class Ledger:
             return {"ok": False, "kind": "conflict", "message": f"key {key} already stands for {stands_for}"}
         return decision.reply
 
-    def perform(
-        self, shop: RetailTools, session: str, tool: str, arguments: str, key: str | None
-    ) -> JsonObject:
+    def perform(self, shop: RetailTools, session: str, tool: str, arguments: str, key: str | None) -> JsonObject:
         """Do it, and remember that it was done and how it was answered."""
         parsed: Mapping[str, JsonValue] = json.loads(arguments)
         reply: JsonObject

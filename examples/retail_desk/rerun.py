@@ -224,9 +224,7 @@ class Rerun:
         return Figures(
             runs=len(self.recordings),
             tool_calls=sum(len(recording.results) for recording in self.recordings),
-            identical_results=sum(
-                audit.identical_results(counted, recording) for recording in self.recordings
-            ),
+            identical_results=sum(audit.identical_results(counted, recording) for recording in self.recordings),
             verdicts=len(judged),
             identical_verdicts=len(same),
             kills=len(self.killer.kills),

@@ -191,8 +191,7 @@ class RetailTools:
 
         order = self._own_order(order_id)
         refunds = [
-            _payment("refund", entry["amount"], entry["payment_method_id"])
-            for entry in order["payment_history"]
+            _payment("refund", entry["amount"], entry["payment_method_id"]) for entry in order["payment_history"]
         ]
         for refund in refunds:
             self._move_balance(order["user_id"], refund["payment_method_id"], refund["amount"])
@@ -302,9 +301,7 @@ class RetailTools:
         user["address"] = address
         return user
 
-    def return_delivered_order_items(
-        self, order_id: str, item_ids: list[str], payment_method_id: str
-    ) -> Order:
+    def return_delivered_order_items(self, order_id: str, item_ids: list[str], payment_method_id: str) -> Order:
         order = self._order(order_id)
         if order["status"] != "delivered":
             raise ShopError("Non-delivered order cannot be returned")
@@ -333,9 +330,7 @@ class RetailTools:
         return _found({}, self._base["products"], product_id, "Product not found")
 
     def _payment_method(self, user_id: str, payment_method_id: str) -> PaymentMethod:
-        return _found(
-            {}, self._user(user_id)["payment_methods"], payment_method_id, "Payment method not found"
-        )
+        return _found({}, self._user(user_id)["payment_methods"], payment_method_id, "Payment method not found")
 
     def _find_user(self, is_wanted: Callable[[User], bool]) -> str:
         for user_id in self._base["users"]:
@@ -410,15 +405,11 @@ def _covers(method: PaymentMethod, amount: float) -> bool:
 
 
 def _payment(transaction_type: str, amount: float, payment_method_id: str) -> Payment:
-    return Payment(
-        transaction_type=transaction_type, amount=float(amount), payment_method_id=payment_method_id
-    )
+    return Payment(transaction_type=transaction_type, amount=float(amount), payment_method_id=payment_method_id)
 
 
 def _address(address1: str, address2: str, city: str, state: str, country: str, zip_code: str) -> Address:
-    address = Address(
-        address1=address1, address2=address2, city=city, country=country, state=state, zip=zip_code
-    )
+    address = Address(address1=address1, address2=address2, city=city, country=country, state=state, zip=zip_code)
     for field, value in address.items():
         if not isinstance(value, str):  # arguments come from a model
             raise ShopError(f"{field} should be a valid string")

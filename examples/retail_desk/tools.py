@@ -96,9 +96,7 @@ async def _text(tool: str, arguments: JsonObject) -> str:
     return cast(str, await client.call(desk.socket, desk.session, tool, arguments))
 
 
-async def _record(
-    tool: str, arguments: JsonObject, key: str | None = None
-) -> Shown[Any]:  # Any: not checked yet
+async def _record(tool: str, arguments: JsonObject, key: str | None = None) -> Shown[Any]:  # Any: not checked yet
     desk = DESK.get()
     record = await client.call(desk.socket, desk.session, tool, arguments, key=key)
     return cast("Shown[Any]", None) if record is None else Shown[Any].model_construct(record)
@@ -136,9 +134,7 @@ async def find_user_id_by_name_zip(first_name: str, last_name: str, zip: str) ->
         last_name: Last name of the customer.
         zip: Zip code of the customer, such as '92101'.
     """
-    return await _text(
-        "find_user_id_by_name_zip", {"first_name": first_name, "last_name": last_name, "zip": zip}
-    )
+    return await _text("find_user_id_by_name_zip", {"first_name": first_name, "last_name": last_name, "zip": zip})
 
 
 @_read

@@ -67,13 +67,13 @@ async def _visit(
     async with at_once:
         visit = Visit(session=recording.session, socket=socket, greeting=recording.greeting)
         run = await app.start(desk, visit, id=recording.session, label=hf.Trust.EXTERNAL)
-        answered: set[str] = set()
-        for number, said in enumerate(_turns(recording)):
-            waits_for = await _next_wait(run, answered)
-            if waits_for is None:
+        turns = _turns(recording)
+        answered = ""
+        for number in range(len(await app.notes(run.id)), len(turns)):  # what a killed worker said is said
+            answered = await _next_wait(run, answered)
+            if not answered:
                 return
-            answered.add(waits_for)
-            await run.reply(said, key=f"turn-{number}")
+            await run.reply(turns[number], key=f"turn-{number}")
         while (await run.status()).status not in ENDED:  # noqa: ASYNC110  # in doubt is no end that could be awaited
             await anyio.sleep(POLL_S)
 
@@ -85,14 +85,14 @@ def _turns(recording: Recording) -> tuple[str, ...]:
     return turns if said_goodbye else (*turns, HANG_UP)
 
 
-async def _next_wait(run: hf.Run[int], answered: set[str]) -> str | None:
-    """Until the desk waits for the customer: that wait's id; `None`: the run has ended."""
+async def _next_wait(run: hf.Run[int], answered: str) -> str:
+    """Until the desk waits for the customer anew: that wait's id. Empty: the run has ended."""
     while True:
         info = await run.status()
         if info.status in ENDED:
-            return None
+            return ""
         for wait in info.waits:
-            if info.status == "waiting" and wait.kind == "reply" and wait.id not in answered:
+            if info.status == "waiting" and wait.kind == "reply" and wait.id != answered:
                 return wait.id
         await anyio.sleep(POLL_S)
 

@@ -222,8 +222,8 @@ class PayloadTooLarge(JournalError):
 
     def __str__(self) -> str:
         return (
-            f"run {self.run}, step {self.step}: {self.size_bytes:,} bytes to record, the limit is {self.limit_bytes:,}. Nothing was written; "
-            "keep the content in a file or object store and record its address"
+            f"run {self.run}, step {self.step}: {self.size_bytes:,} bytes to record, the limit is {self.limit_bytes:,}. "
+            "Nothing was written; keep the content in a file or object store and record its address"
         )
 
 
@@ -251,8 +251,9 @@ class JournalMismatch(JournalError):
     def __str__(self) -> str:
         near = f" The nearest recorded step of that name is {self.nearest}." if self.nearest else ""
         return (
-            f"run {self.run}, step {self.step}: the journal has {self.recorded}, the code asks for {self.asked}.{near} Nothing was done or lost; "
-            "continue the run on the code that began it, mark the change with hf.patched(...), or fork the run before this step"
+            f"run {self.run}, step {self.step}: the journal has {self.recorded}, the code asks for {self.asked}.{near} "
+            "Nothing was done or lost; continue the run on the code that began it, mark the change with hf.patched(...), "
+            "or fork the run before this step"
         )
 
 
@@ -302,8 +303,8 @@ class StrandedRun(WorkflowError):
     def __str__(self) -> str:
         loaded = ", ".join(self.loaded) or "none"
         return (
-            f"run {self.run} was begun by {self.workflow} version {self.version}; loaded code accepts: {loaded}. It waits, nothing is lost; "
-            f'declare accepts=["{self.version}"], load the old code, or fork the run'
+            f"run {self.run} was begun by {self.workflow} version {self.version}; loaded code accepts: {loaded}. "
+            f'It waits, nothing is lost; declare accepts=["{self.version}"], load the old code, or fork the run'
         )
 
 
@@ -368,7 +369,10 @@ class BudgetExceeded(WorkflowError):
     used: float
 
     def __str__(self) -> str:
-        return f"run {self.run}, step {self.step}: the budget of {self.what} is used up ({self.used:g} of {self.limit:g}); nothing more was issued"
+        used = f"{self.used:g} of {self.limit:g}"
+        return (
+            f"run {self.run}, step {self.step}: the budget of {self.what} is used up ({used}); nothing more was issued"
+        )
 
 
 @dataclass(eq=False)

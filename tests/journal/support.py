@@ -1,4 +1,6 @@
-"""Journals for the tests: small runs with everything in them, and a copy of a store whose rows can be damaged."""
+"""Journals for the tests: small runs with everything in them, and a copy of a store whose rows can be
+damaged.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,11 @@ import msgspec
 
 from holdfast.journal import Budget, Journal, Note, RunLog, Started, codec
 from holdfast.journal.blobs import make_shared
-from holdfast.journal.checkpoint import seal
 from holdfast.journal.conversation import Conversation
 from holdfast.journal.problems import VerifyReport
 from holdfast.journal.raw import Kept, keep
 from holdfast.journal.records import Finished, ModelOutcome, Outcome, Parked, WaitRecord
+from holdfast.journal.seal import seal
 from holdfast.journal.verify import verify
 from holdfast.model import Message, Text, Usage
 from holdfast.store import Checkpoint, Claimed, Row, RunRow, RunState, Snapshot, Store, Stream, Wait
@@ -53,21 +55,17 @@ async def complete(
     notes: int = 2,
     park: bool = False,
 ) -> None:
-    """Store a run: a tool step, `turns` model calls with raw traffic, notes, and an answer (or, `park`, a wait)."""
+    """Store a run: a tool step, `turns` model calls with raw traffic, notes, and an answer (`park`: a wait)."""
     await journal.start(run, started(text=text))
     log, secret = await open_pen(journal, run)
     outcome = Outcome(msgspec.Raw(codec.encode([text])), msgspec.Raw(b'{"left":7}'), started_ns=START_NS)
-    await log.append(
-        "tool.completed", "1", "stock", codec.encode(outcome), adds=lowered(Trust.UNVERIFIED, "tool", "1")
-    )
+    await log.append("tool.completed", "1", "stock", codec.encode(outcome), adds=lowered(Trust.UNVERIFIED, "tool", "1"))
     conversation = Conversation(secret)
     base: Kept | None = None
     node: str | None = None
     talk = b""
     for turn in range(turns):
-        asked, made = conversation.extend(
-            node, (Message("user", (Text(f"{text}, turn {turn}: " + "why? " * 40),)),)
-        )
+        asked, made = conversation.extend(node, (Message("user", (Text(f"{text}, turn {turn}: " + "why? " * 40),)),))
         reply, more = conversation.extend(asked, (Message("assistant", (Text(f"because of {turn}"),)),))
         talk += codec.encode({"turn": turn, "text": text * 20})
         base, request = keep(secret, b'{"messages":[' + talk + b'],"tools":["stock"]}', base)

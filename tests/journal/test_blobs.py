@@ -29,7 +29,7 @@ def test_content_that_looks_like_a_zstd_frame_is_still_content(rest: bytes) -> N
 
 
 def test_the_address_does_not_depend_on_how_the_content_is_packed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that is replayed after an upgrade of zstd finds its own nodes. Patched, since there is one version here."""
+    """A replay after an upgrade of zstd finds its own nodes. Patched, since there is one version here."""
     content = b"kelp " * 5_000
     address, stored = blobs.make(SECRET, content)
     monkeypatch.setattr(

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from holdfast.journal import Journal
 from holdfast.journal import checkpoint as cp
+from holdfast.journal.seal import Sealer
+from holdfast.journal.seal import due as is_due
 from holdfast.journal.verify import verify
 from holdfast.store import Checkpoint, Stream
 from tests.journal.support import Tables, Ticks, audit, complete, seal_all, sqlite_store
@@ -27,9 +29,7 @@ _, OTHER = cp.new_key()
 
 
 @given(st.lists(entries, min_size=1, max_size=3), st.booleans())
-def test_a_checkpoint_agrees_with_itself_and_survives_its_export(
-    heads: list[list[cp.Entry]], signed: bool
-) -> None:
+def test_a_checkpoint_agrees_with_itself_and_survives_its_export(heads: list[list[cp.Entry]], signed: bool) -> None:
     last: Checkpoint | None = None
     for number, grown in enumerate(heads, 1):
         before, last = last, cp.build(grown, at_ns=number, previous=last, key=PRIVATE if signed else None)
@@ -69,13 +69,13 @@ def test_any_flipped_bit_of_a_signed_checkpoint_is_found(heads: list[cp.Entry], 
 def test_a_checkpoint_is_due_every_ten_thousand_events_hourly_and_at_close(
     events: int, elapsed_s: float, closing: bool, due: bool
 ) -> None:
-    assert cp.due(events=events, elapsed_s=elapsed_s, closing=closing) is due
+    assert is_due(events=events, elapsed_s=elapsed_s, closing=closing) is due
 
 
 async def test_a_seal_covers_what_grew_and_nothing_else(tmp_path: Path) -> None:
     async with sqlite_store(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
-        sealer = cp.Sealer(store, now_ns=Ticks().now_ns)
+        sealer = Sealer(store, now_ns=Ticks().now_ns)
         assert await sealer.seal() is None
         await complete(journal, "a", notes=0)
         first = await sealer.seal()
@@ -94,7 +94,7 @@ async def test_a_seal_covers_what_grew_and_nothing_else(tmp_path: Path) -> None:
 
 
 async def rewritten(path: Path, *, key: bytes | None = None) -> tuple[Tables, Tables, bytes]:
-    """A store with two checkpoints, the same rewritten in all consistency, and the export of the first's last checkpoint."""
+    """A store with two checkpoints, the same rewritten consistently, and the last checkpoint of the first."""
     stores = []
     exported = b""
     for number in range(2):

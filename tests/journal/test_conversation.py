@@ -105,9 +105,7 @@ async def test_a_damaged_node_is_not_read(tmp_path: Path) -> None:
         row = await journal.run("a")
         assert row.secret is not None
         node = (await journal.events("a"))[2].payload(ModelOutcome).reply
-        address, stored = blobs.make(
-            row.secret, b'{"type":"node","previous":"' + node.encode() + b'","messages":[]}'
-        )
+        address, stored = blobs.make(row.secret, b'{"type":"node","previous":"' + node.encode() + b'","messages":[]}')
         note = await journal.seal_note("a", "note.score", Note("helpful", by="ana"))
         forged = (bytes(32), stored)
         await store.append(replace(note, blobs=((address, stored), forged)))

@@ -74,9 +74,7 @@ def test_one_run_is_exported_with_the_checkpoints_and_shared_blobs_that_name_it(
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_law_9_any_flipped_bit_of_an_exported_event_or_blob_is_found(
-    tables: Tables, data: st.DataObject
-) -> None:
+def test_law_9_any_flipped_bit_of_an_exported_event_or_blob_is_found(tables: Tables, data: st.DataObject) -> None:
     lines = list(export(tables, "holdfast.db"))
     kinds = (b'{"type":"event"', b'{"type":"blob"', b'{"type":"shared"', b'{"type":"checkpoint"')
     number = data.draw(st.sampled_from([n for n, line in enumerate(lines) if line.startswith(kinds)]))
@@ -109,9 +107,7 @@ def same(before: object, after: object) -> bool:
 def test_law_9_a_line_that_is_gone_moved_or_cut_off_is_found(tables: Tables) -> None:
     lines = list(export(tables, "holdfast.db"))
     for number in range(len(lines)):
-        assert not verify_export(lines[:number] + lines[number + 1 :], public_keys=[PUBLIC]).ok, lines[
-            number
-        ][:80]
+        assert not verify_export(lines[:number] + lines[number + 1 :], public_keys=[PUBLIC]).ok, lines[number][:80]
         assert not verify_export(lines[:number], public_keys=[PUBLIC]).ok
     events = [number for number, line in enumerate(lines) if line.startswith(b'{"type":"event"')]
     for one, other in itertools.pairwise(events):

@@ -16,9 +16,7 @@ SECRET = bytes(range(32))
 
 
 def rebuilt(kept: raw.Kept, stored: dict[bytes, bytes]) -> bytes:
-    deltas = {
-        address.hex(): raw.parse(blobs.check(SECRET, address, data)) for address, data in stored.items()
-    }
+    deltas = {address.hex(): raw.parse(blobs.check(SECRET, address, data)) for address, data in stored.items()}
     return raw.rebuild(deltas, kept.id)
 
 
@@ -35,9 +33,7 @@ def test_rebuilding_is_exact_for_any_bytes(requests: list[bytes]) -> None:
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300), st.binary(max_size=30), st.binary(max_size=30))
-def test_what_is_shared_at_both_ends_is_not_stored_again(
-    head: bytes, tail: bytes, one: bytes, other: bytes
-) -> None:
+def test_what_is_shared_at_both_ends_is_not_stored_again(head: bytes, tail: bytes, one: bytes, other: bytes) -> None:
     base, _ = raw.keep(SECRET, head + one + tail)
     kept, (address, data) = raw.keep(SECRET, head + other + tail, base)
     delta = raw.parse(blobs.check(SECRET, address, data))

@@ -35,9 +35,7 @@ async def test_law_9_after_a_redaction_no_file_holds_the_text_or_a_hash_of_it_an
         for stream in Stream:
             contents |= {codec.unpack(row.payload or b"") for row in before.rows_["a", stream]}
             contents |= {row.payload or b"" for row in before.rows_["a", stream]}
-        contents |= {blobs.content_of(data) for data in before.blobs_["a"].values()} | set(
-            before.blobs_["a"].values()
-        )
+        contents |= {blobs.content_of(data) for data in before.blobs_["a"].values()} | set(before.blobs_["a"].values())
         assert any(TEXT.encode() in held for held in files(tmp_path))
 
         lost = await redact(journal, "a", by="ana", why="asked to")
@@ -60,7 +58,7 @@ def files(folder: Path) -> Iterator[bytes]:
 
 
 def traces(folder: Path, contents: set[bytes], before: Tables) -> list[bytes]:
-    """What a search finds of the contents, their hashes, their salts and what keys them, in the database, its log and beside it."""
+    """What a search of all files finds of the contents, their hashes, their salts and what keys them."""
     needles = contents | {row.salt or b"" for stream in Stream for row in before.rows_["a", stream]}
     needles |= set(before.blobs_["a"]) | {before.runs_["a"].secret or b""}
     for content in contents:
@@ -73,10 +71,7 @@ async def test_some_events_can_be_redacted_and_the_rest_stays(tmp_path: Path) ->
     async with sqlite_store(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a", text=TEXT)
-        assert (
-            await redact(journal, "a", by="ana", why="asked to", events=[(Stream.RUN, 1), (Stream.NOTES, 0)])
-            == 2
-        )
+        assert await redact(journal, "a", by="ana", why="asked to", events=[(Stream.RUN, 1), (Stream.NOTES, 0)]) == 2
         report = audit(store)
         assert report.problems == ()
         assert [(r.stream, r.first, r.last) for r in report.redacted] == [

@@ -127,9 +127,7 @@ def test_law_9_the_chain_tells_of_any_flipped_bit_in_the_file(
         ).fetchall()
         rowid, value = data.draw(st.sampled_from(found))
         kind = type(value)
-        (storage,) = file.execute(
-            f"SELECT typeof({column}) FROM {table} WHERE rowid = ?", (rowid,)
-        ).fetchone()
+        (storage,) = file.execute(f"SELECT typeof({column}) FROM {table} WHERE rowid = ?", (rowid,)).fetchone()
         flipped = flip(value, data)
         place = "CAST(? AS TEXT)" if storage == b"text" else "?"
         assert isinstance(flipped, kind)
@@ -155,7 +153,7 @@ def copy_of(path: Path, folder: Path) -> Path:
 
 
 def tells(path: Path) -> bool:
-    """Whether the audit of a file says that something is wrong; a file that can't be read to the end says so too."""
+    """Whether the audit of a file says that something is wrong, be it that it can't be read to its end."""
 
     async def look() -> VerifyReport:
         async with sqlite_store(path) as store:
@@ -190,9 +188,7 @@ def test_law_9_the_chain_tells_where_two_events_were_swapped(tables: Tables) -> 
 
 @pytest.mark.parametrize("stream", list(Stream))
 @pytest.mark.parametrize("left", [0, 1])
-def test_law_9_the_chain_tells_where_a_stream_was_truncated(
-    tables: Tables, stream: Stream, left: int
-) -> None:
+def test_law_9_the_chain_tells_where_a_stream_was_truncated(tables: Tables, stream: Stream, left: int) -> None:
     del tables.rows_["b", stream][left:]
     assert ("b", stream, left, "truncated") in damages(verify(tables))
 
@@ -211,9 +207,7 @@ def test_law_9_the_chain_tells_of_all_rows_of_a_run_copied_under_another(tables:
     for stream in Stream:
         tables.rows_["b", stream] = tables.rows_["a", stream]
     heads = {"seq", "hash", "notes_seq", "notes_hash", "secret", "created_ns", "updated_ns"}
-    tables.runs_["b"] = replace(
-        tables.runs_["b"], **{name: getattr(tables.runs_["a"], name) for name in heads}
-    )
+    tables.runs_["b"] = replace(tables.runs_["b"], **{name: getattr(tables.runs_["a"], name) for name in heads})
     tables.blobs_["b"] = tables.blobs_["a"]
     assert ("b", Stream.RUN, 0, "foreign") in damages(verify(tables))
 
@@ -287,9 +281,7 @@ def test_a_row_of_a_run_that_says_something_else_than_its_events_is_found(
 def test_a_parked_run_may_be_claimed_and_woken(tables: Tables) -> None:
     row = tables.runs_["parked"]
     for status, wake_ns, worker in (("waiting", 0, None), ("waiting", None, "w1"), ("running", None, "w1")):
-        tables.runs_["parked"] = replace(
-            row, status=status, wake_ns=wake_ns, worker=worker, epoch=row.epoch + 1
-        )
+        tables.runs_["parked"] = replace(row, status=status, wake_ns=wake_ns, worker=worker, epoch=row.epoch + 1)
         assert verify(tables).problems == ()
 
 

@@ -14,8 +14,8 @@ import msgspec
 from ..errors import BudgetExceeded, StepFailed, ToolFailed, WorkflowDefect
 from ..model import Answer, Clarify, Completed, Escalated, Message, ModelSettings, Text, ToolCall, ToolResult
 from ..providers import Model, resolve
-from ..runtime.models import MODEL_RETRY, Asker, Talk, version_of
 from ..runtime.ledger import call_for_model
+from ..runtime.models import MODEL_RETRY, Asker, Talk, version_of
 from ..runtime.scope import Scope, enter, entered, nested
 from ..runtime.waits import reply
 from ..tools import Retry, Tool, Typed, encode_json
@@ -57,7 +57,10 @@ class Agent(Generic[T]):
     ) -> None:
         names = [t.name for t in tools]
         if max_steps < 1 or len(set(names)) != len(names) or any(n.startswith("answer_") for n in names):
-            raise WorkflowDefect(f"agent {name}", "needs max_steps of at least 1 and tools of distinct names, none beginning with answer_")
+            raise WorkflowDefect(
+                f"agent {name}",
+                "needs max_steps of at least 1 and tools of distinct names, none beginning with answer_",
+            )
         self.name = name
         self.tools = {t.name: t for t in tools}
         self.output = output
@@ -167,7 +170,11 @@ class Agent(Generic[T]):
             for earlier in await _conclusions.conclusions(subject, type=self.output):
                 reason = self.contradicts(answer.result, earlier.result)
                 if reason is not None:
-                    both = {"now": _jsonable(self.output, answer), "earlier": _jsonable(self.output, earlier), "earlier_run": earlier.run}
+                    both = {
+                        "now": _jsonable(self.output, answer),
+                        "earlier": _jsonable(self.output, earlier),
+                        "earlier_run": earlier.run,
+                    }
                     return Escalated(reason=f"conflict with an earlier conclusion: {reason}", attached=both)
         return await _conclusions.record(scope, self.name, self.output, answer, subject)
 

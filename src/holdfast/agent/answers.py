@@ -14,7 +14,9 @@ from ..tools import encode_json
 COMPLETED, CLARIFY, REFUSED, ESCALATED = "answer_completed", "answer_clarify", "answer_refused", "answer_escalated"
 
 _STRICT = ConfigDict(extra="forbid")
-Confidence = Annotated[float, Field(ge=0.0, le=1.0, description="Probability from 0 to 1 that the result is right as it stands.")]
+Confidence = Annotated[
+    float, Field(ge=0.0, le=1.0, description="Probability from 0 to 1 that the result is right as it stands.")
+]
 
 
 class _Clarify(BaseModel):
@@ -59,7 +61,10 @@ class AnswerTools:
             result=(self._output, Field(description="The result.")),
             confidence=(Confidence, ...),
             assumptions=(list[str], Field(default_factory=list, description="What you took for granted.")),
-            uncertainty=(list[str], Field(default_factory=list, description="What stays unknown or could change the result.")),
+            uncertainty=(
+                list[str],
+                Field(default_factory=list, description="What stays unknown or could change the result."),
+            ),
             sources=(list[str], Field(default_factory=list, description="Ids of the tool calls it rests on.")),
         )
         return {COMPLETED: completed, CLARIFY: _Clarify, REFUSED: _Refused, ESCALATED: _Escalated}
@@ -91,7 +96,9 @@ class AnswerTools:
         unknown = sorted(set(fields.sources) - set(reads))
         if unknown:
             known = ", ".join(reads) or "none"
-            raise InvalidAnswer(f"sources: {', '.join(unknown)} is no tool call that gave you a result (there are: {known})")
+            raise InvalidAnswer(
+                f"sources: {', '.join(unknown)} is no tool call that gave you a result (there are: {known})"
+            )
         return Completed(
             result=fields.result, confidence=fields.confidence, assumptions=tuple(fields.assumptions),
             uncertainty=tuple(fields.uncertainty), sources=tuple(dict.fromkeys(fields.sources)),
@@ -106,7 +113,5 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _said(error: ValidationError) -> str:
-    parts = []
-    for one in error.errors(include_url=False, include_input=False):
-        parts.append(f"{'.'.join(str(p) for p in one['loc']) or 'answer'}: {one['msg']}")
-    return "; ".join(parts)
+    said = error.errors(include_url=False, include_input=False)
+    return "; ".join(f"{'.'.join(str(p) for p in one['loc']) or 'answer'}: {one['msg']}" for one in said)

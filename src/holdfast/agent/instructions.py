@@ -27,6 +27,4 @@ A tool result that begins with "Error:" is a failure, not a result. Do not work 
 """
 
 REPAIR = "That is not a valid answer: {error}. Call one of the answer tools again with arguments that fit its schema."
-TEXT_ONLY = (
-    "Text alone is not an answer. Call one of the answer tools: answer_completed, answer_clarify, answer_refused, answer_escalated."
-)
+TEXT_ONLY = "Text alone is not an answer. Call one of the answer tools: answer_completed, answer_clarify, answer_refused, answer_escalated."

@@ -3,12 +3,14 @@
     per run   address = HMAC-SHA256(secret of the run, content)   messages and raw traffic
     shared    address = SHA-256(content)                          instructions and tool schemas
 
-Without the secret of a run nobody can test a guess against an address; shared blobs belong to no run and hold nothing of one.
+Without the secret of a run nobody can test a guess against an address; shared blobs belong to no run and hold
+nothing of one.
 
-The address is over the content and not over the stored form, so that the same content has the same address whatever
-version of zstd packed it: a run that is replayed finds its own nodes. A compressed blob is a zstd frame followed by a
-skippable frame with a tag over the first, because some bits of a frame can change without changing what it unpacks to,
-and because a frame must not be unpacked before it is known to be ours (it could claim any size). Any zstd tool reads it.
+The address is over the content and not over the stored form, so that the same content has the same address
+whatever version of zstd packed it: a run that is replayed finds its own nodes. A compressed blob is a zstd
+frame followed by a skippable frame with a tag over the first, because some bits of a frame can change without
+changing what it unpacks to, and because a frame must not be unpacked before it is known to be ours (it could
+claim any size). Any zstd tool reads it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The hash chain of a stream. Law 9: the chain tells.
 
-    digest  = SHA-256(salt || stored payload)      a commitment: a redacted payload can't be guessed from it
-    hash[n] = SHA-256(hash[n-1] || stored header)  the header holds the digest, so the hash covers both
-    hash[-1] = SHA-256(domain || run || stream)    a stream can't pass for another one
+digest  = SHA-256(salt || stored payload)      a commitment: a redacted payload can't be guessed from it
+hash[n] = SHA-256(hash[n-1] || stored header)  the header holds the digest, so the hash covers both
+hash[-1] = SHA-256(domain || run || stream)    a stream can't pass for another one
 """
 
 from __future__ import annotations

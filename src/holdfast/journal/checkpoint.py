@@ -1,36 +1,33 @@
-"""Checkpoints: seals over the heads of all streams, chained, signed when there is a key.
+"""Checkpoints: seals over the heads of all streams, chained, signed when there is a key. Pure.
 
-    list  = sorted (run, stream, seq, hash) of every stream that grew since the checkpoint before
-    body  = {"v", "number" (from 1), "at_ns", "previous" (hash of the one before), "digest" = SHA-256(list as JSON), "key_id", "streams": list}
-    hash  = SHA-256(domain || body)          signature = Ed25519 over body
+    list       sorted (run, stream, seq, hash) of every stream that grew since the checkpoint before
+    body       {"v", "number" from 1, "at_ns", "previous", "digest", "key_id", "streams"}, where "previous" is the
+               hash of the checkpoint before, "streams" is the list and "digest" SHA-256 of the list as JSON
+    hash       SHA-256(domain || body)
+    signature  Ed25519 over body
 
-A checkpoint says nothing that the store could not be rewritten to say too, unless it is signed or a copy lies elsewhere: the copy
-names, through `previous`, every checkpoint before it and so every stream that was ever sealed. Keep the last export outside.
+A store can be rewritten to say anything, its checkpoints too, unless they are signed or a copy lies elsewhere. A copy
+names, through "previous", every checkpoint before it and so every stream that was ever sealed: keep the last export
+outside.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-import anyio.to_thread
 import msgspec
 
-from ..errors import SequenceConflict, StoreUnavailable
-from ..store import Checkpoint, Snapshot, Store, Stream
-from .problems import Damage, Findings
+from ..store import Checkpoint, Stream
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 VERSION: Final = 1
-EVENTS_BETWEEN: Final = 10_000
-SECONDS_BETWEEN: Final = 3600.0
 NOTHING_BEFORE: Final = bytes(32)
 _DOMAIN: Final = b"holdfast/1/checkpoint\x00"
-_ATTEMPTS: Final = 5
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, order=True):
@@ -73,11 +70,6 @@ _decode_body = msgspec.json.Decoder(Body).decode
 _decode_exported = msgspec.json.Decoder(Exported).decode
 
 
-def due(*, events: int, elapsed_s: float, closing: bool = False) -> bool:
-    """Whether to seal now. `events`: appended since the last checkpoint; `elapsed_s`: time since it."""
-    return events > 0 and (closing or events >= EVENTS_BETWEEN or elapsed_s >= SECONDS_BETWEEN)
-
-
 # -- pure: build, check, export -------------------------------------------------------------------------------------------
 
 
@@ -96,7 +88,7 @@ def build(
 
 
 def parse(checkpoint: Checkpoint) -> Body:
-    """The body of a checkpoint that agrees with itself. Raises `BadCheckpoint`; says nothing about its signature."""
+    """The body of a checkpoint that agrees with itself, whoever signed it. Raises `BadCheckpoint`."""
     try:
         body = _decode_body(checkpoint.body)
     except (msgspec.DecodeError, TypeError, ValueError) as error:
@@ -132,7 +124,7 @@ def parse_exported(copy: bytes) -> Checkpoint:
 
 
 def exported(checkpoint: Checkpoint) -> Exported:
-    """A checkpoint in the form in which it leaves the store. Raises `BadCheckpoint` when its body is not text."""
+    """A checkpoint as it leaves the store. Raises `BadCheckpoint` when its body is not text."""
     signature = None if checkpoint.signature is None else checkpoint.signature.hex()
     try:
         body = checkpoint.body.decode()
@@ -227,190 +219,3 @@ def _digest(streams: tuple[Entry, ...]) -> str:
 
 def _hash(body: bytes) -> bytes:
     return hashlib.sha256(_DOMAIN + body).digest()
-
-
-# -- over a store -----------------------------------------------------------------------------------------------------------
-
-
-class Sealer:
-    """Writes the checkpoints of a store, and remembers what they cover: one entry of some hundred bytes for each stream.
-
-    Args:
-        now_ns: UTC time.
-        key: An Ed25519 private key in PEM; without one checkpoints are not signed.
-    """
-
-    def __init__(self, store: Store, *, now_ns: Callable[[], int], key: bytes | None = None) -> None:
-        self._store = store
-        self._now_ns = now_ns
-        self._key = key
-        self._last: Checkpoint | None = None
-        self._sealed: dict[tuple[str, int], int] = {}
-
-    async def seal(self) -> Checkpoint | None:
-        """Seal what grew since the last checkpoint, whoever wrote it. `None`: nothing grew, and nothing was written.
-
-        Raises:
-            BadCheckpoint: A stored checkpoint is damaged; nothing is sealed on top of it.
-            SequenceConflict: Other processes seal all the time; nothing was written.
-            StoreUnavailable: It could not be written.
-        """
-        for attempt in range(_ATTEMPTS):
-            checkpoint = await anyio.to_thread.run_sync(self._next)
-            if checkpoint is None:
-                return None
-            try:
-                await self._store.add_checkpoint(checkpoint)
-            except (SequenceConflict, StoreUnavailable):
-                # Another process has sealed, or nobody knows: what is in the store decides.
-                there = await anyio.to_thread.run_sync(self._stored, checkpoint.number)
-                if there is None or (there.hash != checkpoint.hash and attempt == _ATTEMPTS - 1):
-                    raise
-                if there.hash != checkpoint.hash:
-                    continue
-            self._cover(checkpoint)
-            return checkpoint
-        raise AssertionError("unreachable")
-
-    def _stored(self, number: int) -> Checkpoint | None:
-        with self._store.snapshot() as snapshot:
-            return next(
-                (checkpoint for checkpoint in snapshot.checkpoints() if checkpoint.number == number), None
-            )
-
-    def _next(self) -> Checkpoint | None:
-        with self._store.snapshot() as snapshot:
-            for checkpoint in snapshot.checkpoints():
-                if self._last is None or checkpoint.number > self._last.number:
-                    self._cover(checkpoint)
-            grown = [
-                entry
-                for row in snapshot.runs()
-                for entry in _heads(row.run, row.seq, row.hash, row.notes_seq, row.notes_hash)
-            ]
-        grown = [entry for entry in grown if entry.seq > self._sealed.get((entry.run, entry.stream), -1)]
-        return build(grown, at_ns=self._now_ns(), previous=self._last, key=self._key) if grown else None
-
-    def _cover(self, checkpoint: Checkpoint) -> None:
-        for entry in parse(checkpoint).streams:
-            self._sealed[entry.run, entry.stream] = entry.seq
-        self._last = checkpoint
-
-
-async def seal(store: Store, *, now_ns: Callable[[], int], key: bytes | None = None) -> Checkpoint | None:
-    """Seal a store once; see `Sealer`."""
-    return await Sealer(store, now_ns=now_ns, key=key).seal()
-
-
-def audit(
-    snapshot: Snapshot, found: Findings, *, public_keys: Sequence[bytes] = (), copy: Checkpoint | None = None
-) -> None:
-    """Check all checkpoints of a store: the chain, signatures, and each sealed head against the stored events.
-
-    The events themselves are for `verify.verify`: a head is right only if the chain that leads to it is.
-    """
-
-    same: list[Checkpoint] = []
-
-    def stored() -> Iterator[Checkpoint]:
-        for checkpoint in snapshot.checkpoints():
-            if copy is not None and checkpoint.number == copy.number:
-                same.append(checkpoint)
-            yield checkpoint
-
-    def heads(body: Body) -> None:
-        _audit_heads(snapshot, found, body)
-
-    audit_chain(stored(), found, heads, public_keys=public_keys)
-    if copy is None:
-        return
-    _audit_signature(found, copy, public_keys, signing=bool(public_keys))
-    if not same:
-        found.add("truncated", f"the exported checkpoint {copy.number} is not in the store", seq=copy.number)
-        heads(parse(copy))
-    elif same[0].hash != copy.hash:
-        found.add("changed", f"checkpoint {copy.number} is not the one that was exported", seq=copy.number)
-        heads(parse(copy))
-
-
-def audit_chain(
-    checkpoints: Iterable[Checkpoint],
-    found: Findings,
-    heads: Callable[[Body], None],
-    *,
-    public_keys: Sequence[bytes] = (),
-    complete: bool = True,
-) -> Checkpoint | None:
-    """Check checkpoints against each other, and give the body of each sound one to `heads`. Returns the last.
-
-    Args:
-        complete: All of them are there; else only some are, in order, and gaps are none.
-    """
-    last: Checkpoint | None = None
-    signing = False
-    for checkpoint in checkpoints:
-        found.checkpoints += 1
-        number = checkpoint.number
-        expected = 1 if last is None else last.number + 1
-        if complete and number != expected:
-            found.add("missing", f"checkpoint {expected} is gone, the next one is {number}", seq=expected)
-        try:
-            body = parse(checkpoint)
-        except BadCheckpoint as error:
-            found.add("changed", f"checkpoint {number}: {error}", seq=number)
-        else:
-            before = NOTHING_BEFORE if last is None else last.hash
-            if number == expected and body.previous != before.hex():
-                found.add(
-                    "changed",
-                    f"checkpoint {number} was made after another one than stands before it",
-                    seq=number,
-                )
-            heads(body)
-        signing = _audit_signature(found, checkpoint, public_keys, signing=signing)
-        last = checkpoint
-    if public_keys and last is not None and last.signature is None:
-        found.add("missing", f"checkpoint {last.number}, the last one, is not signed", seq=last.number)
-    return last
-
-
-def _audit_signature(
-    found: Findings, checkpoint: Checkpoint, public_keys: Sequence[bytes], *, signing: bool
-) -> bool:
-    """Once signed, always signed: what came before the first signature is covered by it, what comes after needs its own."""
-    if checkpoint.signature is None:
-        if public_keys and signing:
-            found.add(
-                "missing",
-                f"checkpoint {checkpoint.number} is not signed, one before it is",
-                seq=checkpoint.number,
-            )
-        return signing
-    if public_keys and not signed_by(checkpoint, public_keys):
-        found.add(
-            "changed",
-            f"checkpoint {checkpoint.number}: the signature is not by a given key",
-            seq=checkpoint.number,
-        )
-    return True
-
-
-def _audit_heads(snapshot: Snapshot, found: Findings, body: Body) -> None:
-    for entry in body.streams:
-        row = next(iter(snapshot.rows(entry.run, entry.stream, after=entry.seq - 1)), None)
-        if row is None or row.seq != entry.seq:
-            add_sealed(found, body.number, entry, gone=True)
-        elif row.hash.hex() != entry.hash:
-            add_sealed(found, body.number, entry, gone=False)
-
-
-def add_sealed(found: Findings, number: int, entry: Entry, *, gone: bool) -> None:
-    """The problem that checkpoint `number` convicts the event of."""
-    damage: Damage = "missing" if gone else "changed"
-    detail = f"checkpoint {number} sealed {'this event, it is gone' if gone else 'another event'}"
-    found.add(damage, detail, run=entry.run, stream=entry.stream, seq=entry.seq)
-
-
-def _heads(run: str, seq: int, head: bytes, notes_seq: int, notes_head: bytes) -> list[Entry]:
-    heads = [Entry(run, Stream.RUN, seq, head.hex()), Entry(run, Stream.NOTES, notes_seq, notes_head.hex())]
-    return [entry for entry in heads if entry.seq >= 0]

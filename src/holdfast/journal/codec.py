@@ -55,7 +55,17 @@ def decode_header(stored: bytes) -> Header:
 
 
 def encode_header(
-    run: str, stream: int, seq: int, epoch: int, kind: str, path: str, name: str, at_ns: int, label: Label, digest: str, size: int
+    run: str,
+    stream: int,
+    seq: int,
+    epoch: int,
+    kind: str,
+    path: str,
+    name: str,
+    at_ns: int,
+    label: Label,
+    digest: str,
+    size: int,
 ) -> bytes:
     return _encode(Header(SCHEMA, run, stream, seq, epoch, kind, path, name, at_ns, label, digest, size))
 
@@ -68,5 +78,3 @@ def columns(kind: str, payload: bytes | None) -> tuple[int | None, int | None, i
     if outcome.usage is None:
         return outcome.cost_microusd, None, None
     return outcome.cost_microusd, outcome.usage.input_tokens, outcome.usage.output_tokens
-
-

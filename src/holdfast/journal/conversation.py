@@ -2,10 +2,11 @@
 
     node = {"type": "node", "previous": id of the node before | null, "messages": [...]}
 
-A node is a blob of the run (see `blobs`), so a conversation of n turns is stored in O(n), whatever the number of model calls
-that were made with it. The id of a node names the whole conversation up to it: the id of the node before is part of what is
-hashed. Where the messages are cut into nodes is part of the id too, so a replay must cut where the first execution cut: at
-each model call, before the call (what it was asked) and after it (its reply).
+A node is a blob of the run (see `blobs`), so a conversation of n turns is stored in O(n), whatever the number
+of model calls that were made with it. The id of a node names the whole conversation up to it: the id of the
+node before is part of what is hashed. Where the messages are cut into nodes is part of the id too, so a
+replay must cut where the first execution cut: at each model call, before the call (what it was asked) and
+after it (its reply).
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Conversation:
 
     Args:
         secret: Of the run; it keys the ids.
-        known: Ids that the run's blobs have already; `extend` does not make them again. Add to it with `stored` once the append
-            that carried the blobs is acknowledged, not before: it may fail.
+        known: Ids that the run's blobs have already; `extend` does not make them again. Add to it with
+            `stored` once the append that carried the blobs is acknowledged, not before: it may fail.
     """
 
     __slots__ = ("_secret", "known")
@@ -52,9 +53,11 @@ class Conversation:
     def extend(
         self, previous: str | None, messages: tuple[Message, ...]
     ) -> tuple[str, tuple[tuple[bytes, bytes], ...]]:
-        """The id of the conversation `previous` with `messages` after it, and the blobs to store with the event that names it.
+        """The id of the conversation `previous` with `messages` after it, and the blobs to store with the
+        event that names it.
 
-        Pure: the same arguments give the same id in every process. No messages: the id of `previous`, if there is one.
+        Pure: the same arguments give the same id in every process. No messages: the id of `previous`, if
+            there is one.
         """
         if previous is not None and not messages:
             return previous, ()
@@ -67,7 +70,7 @@ class Conversation:
 
 
 def assemble(nodes: Mapping[str, bytes], node: str) -> tuple[Message, ...]:
-    """The messages of a conversation from its stored nodes by hex id. Raises `KeyError` (the missing node) or `BadBlob`."""
+    """The messages of a conversation from stored nodes by hex id. Raises `KeyError` (the missing node), `BadBlob`."""
     turns: list[tuple[Message, ...]] = []
     at: str | None = node
     while at is not None:
@@ -79,7 +82,8 @@ def assemble(nodes: Mapping[str, bytes], node: str) -> tuple[Message, ...]:
 
 
 async def read(store: Store, run: str, node: str) -> tuple[Message, ...]:
-    """The messages of the conversation that ends at `node` (a hex id), oldest first. Every node is checked against its id.
+    """The messages of the conversation that ends at `node` (a hex id), oldest first. Every node is checked
+    against its id.
 
     Raises:
         UnknownRun: No such run.
@@ -100,7 +104,7 @@ async def read(store: Store, run: str, node: str) -> tuple[Message, ...]:
 
 
 async def secret_of(store: Store, run: str, blob: str) -> bytes:
-    """What keys the blobs of a run. Raises `UnknownRun`, or `RedactedStep` naming the blob that can't be read any more."""
+    """What keys the blobs of a run. Raises `UnknownRun`, or `RedactedStep` that names `blob`."""
     row = await store.run(run)
     if row is None:
         raise UnknownRun(run, store.address)
@@ -110,7 +114,7 @@ async def secret_of(store: Store, run: str, blob: str) -> bytes:
 
 
 async def fetch(store: Store, run: str, secret: bytes, id: str) -> bytes:
-    """The content of one blob of a run. Raises `StoreCorrupt` when it is missing, `BadBlob` when it is damaged."""
+    """The content of one blob of a run. Raises `StoreCorrupt` (it is missing) or `BadBlob` (it is damaged)."""
     address = bytes.fromhex(id)
     found = await store.blobs(run, (address,))
     if address not in found:

@@ -1,4 +1,5 @@
-"""A store, or some of its runs, as JSON Lines; readable by anything, and enough to verify every chain without the store.
+"""A store, or some of its runs, as JSON Lines; readable by anything, and enough to verify every chain without
+the store.
 
 One object a line, told apart by "type", in this order:
 
@@ -8,12 +9,13 @@ One object a line, told apart by "type", in this order:
     event       "stream" ("run" or "notes"), "seq", "header" (verbatim, as a string), "salt", "hash", "payload", "stored"
     blob        "id", "node" (messages) or "base64" (raw traffic)                              see `conversation`, `raw`
     shared      "digest", "text" or "base64"                                                   instructions, tool schemas
-    end         "runs", "events": how many lines of each there are; an export without it was cut off
+    end         "runs", "events", "checkpoints": how many lines of each there are; an export without it was cut off
 
-Hashes, salts and ids are hex, bytes base64, times UTC nanoseconds. To check an event (see `chain`): its hash is SHA-256 of the
-hash before it and the bytes of "header"; the digest in the header is SHA-256 of the salt and the stored payload, which is "stored"
-where that is given (it is compressed) and else the bytes of "payload" exactly as they stand on the line. So a tool that rewrites
-the lines (jq) breaks the proof of uncompressed payloads. A redacted event has neither salt nor payload.
+Hashes, salts and ids are hex, bytes base64, times UTC nanoseconds. To check an event (see `chain`): its hash
+is SHA-256 of the hash before it and the bytes of "header"; the digest in the header is SHA-256 of the salt
+and the stored payload, which is "stored" where that is given (it is compressed) and else the bytes of
+"payload" exactly as they stand on the line. So a tool that rewrites the lines (jq) breaks the proof of
+uncompressed payloads. A redacted event has neither salt nor payload.
 
 The secret of a run is exported with its blobs: it is what their ids are checked with.
 """
@@ -31,13 +33,14 @@ from . import blobs, checkpoint, codec
 from .checkpoint import Body, Entry, Exported
 from .conversation import NODE_PREFIX
 from .problems import Findings, VerifyReport
+from .sealed import add_sealed, audit_chain
 from .verify import audit_run, audit_shared
 
 VERSION: Final = 1
 
 
 class BadExport(ValueError):
-    """A run that is too damaged to be exported, or a file that is no export. `holdfast audit verify` says what is damaged."""
+    """A run that is too damaged to be exported; `holdfast audit verify` says what is damaged."""
 
 
 class Export(msgspec.Struct, frozen=True, tag_field="type", tag="export"):
@@ -93,6 +96,7 @@ class SharedLine(msgspec.Struct, frozen=True, tag_field="type", tag="shared", om
 class End(msgspec.Struct, frozen=True, tag_field="type", tag="end"):
     runs: int
     events: int
+    checkpoints: int
 
 
 Line: TypeAlias = Export | Exported | RunLine | EventLine | BlobLine | SharedLine | End
@@ -109,8 +113,8 @@ def export(snapshot: Snapshot, address: str, *, runs: Sequence[str] | None = Non
 
     Args:
         address: Of the store, for errors.
-        runs: Which runs; `None`: all. For some runs only the checkpoints that name them and the shared blobs that they refer
-            to are exported.
+        runs: Which runs; `None`: all. For some runs only the checkpoints that name them and the shared blobs
+            that they refer to are exported.
 
     Raises:
         UnknownRun: Before the first line.
@@ -132,8 +136,10 @@ def _choose(snapshot: Snapshot, address: str, runs: Sequence[str]) -> list[RunRo
 def _lines(snapshot: Snapshot, chosen: list[RunRow] | None) -> Iterator[Line]:
     names = None if chosen is None else {row.run for row in chosen}
     yield Export(VERSION, None if chosen is None else tuple(row.run for row in chosen))
+    seals = 0
     for each in snapshot.checkpoints():
         if names is None or any(entry.run in names for entry in checkpoint.parse(each).streams):
+            seals += 1
             yield checkpoint.exported(each)
     count_runs = count_events = 0
     shared: set[bytes] = set()
@@ -151,7 +157,7 @@ def _lines(snapshot: Snapshot, chosen: list[RunRow] | None) -> Iterator[Line]:
     for digest, data in snapshot.shared():
         if chosen is None or digest in shared:
             yield _shared_line(digest, data)
-    yield End(count_runs, count_events)
+    yield End(count_runs, count_events, seals)
 
 
 def _run_line(row: RunRow, waits: Sequence[Wait]) -> RunLine:
@@ -169,9 +175,7 @@ def _event_line(run: str, stream: Stream, row: Row) -> EventLine:
         plain = None if row.payload is None else blobs.content_of(row.payload)
     except ValueError as error:
         raise BadExport(f"run {run}, {_NAMES[stream]} {row.seq}: {error}") from error
-    line = EventLine(
-        _NAMES[stream], row.seq, header, row.hash.hex(), None if row.salt is None else row.salt.hex()
-    )
+    line = EventLine(_NAMES[stream], row.seq, header, row.hash.hex(), None if row.salt is None else row.salt.hex())
     if plain is None:
         return line
     if not _is_line(plain):
@@ -291,9 +295,7 @@ class _Reader:
                 if chosen is None or entry.run in chosen:
                     self._sealed[entry.run, entry.stream, entry.seq] = body.number, entry
 
-        checkpoint.audit_chain(
-            self._checkpoints(), self._found, heads, public_keys=public_keys, complete=chosen is None
-        )
+        audit_chain(self._checkpoints(), self._found, heads, public_keys=public_keys, complete=chosen is None)
 
     def _checkpoints(self) -> Iterator[Checkpoint]:
         while isinstance(line := self.peek(), Exported):
@@ -313,7 +315,7 @@ class _Reader:
                 continue
             number, entry = self._sealed.pop((run, stream, line.seq), (0, None))
             if entry is not None and entry.hash != line.hash:
-                checkpoint.add_sealed(self._found, number, entry, gone=False)
+                add_sealed(self._found, number, entry, gone=False)
             yield row
 
     def blobs(self, row: RunRow) -> Iterator[tuple[bytes, bytes]]:
@@ -330,18 +332,18 @@ class _Reader:
             yield _bytes(line.digest), blobs.make_shared(content)[1]
 
     def read_end(self) -> None:
+        found = self._found
         for number, entry in self._sealed.values():
-            checkpoint.add_sealed(self._found, number, entry, gone=True)
+            add_sealed(found, number, entry, gone=True)
         line = self.peek()
         self.take()
         if not isinstance(line, End):
-            self._found.add("truncated" if line is None else "reordered", "it does not end as an export")
-        elif (line.runs, line.events) != (self._found.runs, self._found.events):
-            self._found.add(
-                "missing", f"it had {line.runs} runs and {line.events} events when it was written"
-            )
+            found.add("truncated" if line is None else "reordered", "it does not end as an export")
+        elif (line.runs, line.events, line.checkpoints) != (found.runs, found.events, found.checkpoints):
+            wrote = f"{line.runs} runs, {line.events} events and {line.checkpoints} checkpoints"
+            found.add("missing", f"it had {wrote} when it was written")
         if self.peek() is not None:
-            self._found.add("foreign", "there is more after the end of the export")
+            found.add("foreign", "there is more after the end of the export")
 
 
 def _row(line: EventLine) -> Row:

@@ -81,7 +81,9 @@ class Journal:
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
-    async def start(self, run: str, started: Started, *, worker: str | None = None, secret: bytes | None = None) -> Claimed | None:
+    async def start(
+        self, run: str, started: Started, *, worker: str | None = None, secret: bytes | None = None
+    ) -> Claimed | None:
         """Store a new run, durably. Given `worker`, the run is born claimed by it and the claim is returned.
 
         Starting twice with one id is one run (law 1): then nothing is written and `None` is returned.
@@ -123,7 +125,14 @@ class Journal:
                 raise RunIdConflict(run, what)
 
     def pen(
-        self, run: str, stream: Stream = Stream.RUN, *, epoch: int = 0, seq: int = -1, head: bytes | None = None, label: Label = PRIMARY
+        self,
+        run: str,
+        stream: Stream = Stream.RUN,
+        *,
+        epoch: int = 0,
+        seq: int = -1,
+        head: bytes | None = None,
+        label: Label = PRIMARY,
     ) -> RunLog:
         """A pen on a stream that ends at `seq` with hash `head`; by default on an empty one."""
         return RunLog(
@@ -139,7 +148,9 @@ class Journal:
 
     # -- notes --------------------------------------------------------------------------------------------------------
 
-    async def note(self, run: str, kind: str, note: Note, *, key: str | None = None, state: RunState | None = None) -> int:
+    async def note(
+        self, run: str, kind: str, note: Note, *, key: str | None = None, state: RunState | None = None
+    ) -> int:
         """Append a note, durably; idempotent by `key`. Returns its number, or that of the note which has the key already.
 
         Anyone may write notes, so another writer can be first: the note is then chained anew on the head that is there.
@@ -154,7 +165,9 @@ class Journal:
                 return exists.seq
             return request.rows[0].seq
 
-    async def seal_note(self, run: str, kind: str, note: Note, *, key: str | None = None, state: RunState | None = None) -> Append:
+    async def seal_note(
+        self, run: str, kind: str, note: Note, *, key: str | None = None, state: RunState | None = None
+    ) -> Append:
         """A note chained on the present head of the notes stream, not yet stored."""
         row = await self.run(run)
         payload = codec.encode(note if key is None else msgspec.structs.replace(note, key=key))
@@ -188,4 +201,3 @@ class Journal:
         if not rows:
             await self.run(run)
         return [read_event(row) for row in rows]
-

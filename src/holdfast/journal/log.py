@@ -22,7 +22,19 @@ class RunLog:
         label: Of the run after that event.
     """
 
-    __slots__ = ("_head", "_now_ns", "_previous", "_salts", "_store", "_stream", "epoch", "label", "max_payload_bytes", "run", "seq")
+    __slots__ = (
+        "_head",
+        "_now_ns",
+        "_previous",
+        "_salts",
+        "_store",
+        "_stream",
+        "epoch",
+        "label",
+        "max_payload_bytes",
+        "run",
+        "seq",
+    )
 
     def __init__(
         self,

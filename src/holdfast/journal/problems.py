@@ -23,7 +23,10 @@ MAX_PROBLEMS: Final = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One damage. `run` is empty and `stream` is `None` for what belongs to no run: checkpoints (`seq` is then their number) and shared blobs."""
+    """One damage.
+
+    `run` is empty for what belongs to none: checkpoints (`seq` is then their number) and shared blobs.
+    """
 
     run: str
     stream: Stream | None

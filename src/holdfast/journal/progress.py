@@ -1,6 +1,7 @@
 """What an audit knows about a stream as it walks along it, and the checks of a run's row against it.
 
-The row of a run (status, outcome, label, waits, heads) is what workers and screens go by; it says nothing that its events do not.
+The row of a run (status, outcome, label, waits, heads) is what workers and screens go by; it says nothing
+that its events do not.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Progress:
     """Of one stream, up to the row that was read last."""
 
     __slots__ = (
-        "epoch", "events", "first", "label", "last", "legal", "ranges", "redactions", "refers", "run", "status", "stream", "turned"
+        "epoch", "events", "first", "label", "last", "legal", "ranges", "redactions", "refers", "rest", "rested", "run",
+        "status", "stream", "turned",
     )  # fmt: skip
 
     def __init__(self, run: str, stream: Stream) -> None:
@@ -73,9 +75,7 @@ class Progress:
 
     def change_label(self, header: Header, found: Findings) -> None:
         if self.label is not None and meet(self.label, header.label) != header.label:
-            self.add(
-                found, "label", header.seq, f"the label rises from {self.label} to {header.label} (law 3)"
-            )
+            self.add(found, "label", header.seq, f"the label rises from {self.label} to {header.label} (law 3)")
         self.label = header.label
 
     def turn(self, row: Row, kind: str, found: Findings) -> None:
@@ -130,9 +130,7 @@ def read_id(name: str | None) -> bytes | None:
 
 def check_redactions(row: RunRow, run: Progress, notes: Progress, found: Findings) -> None:
     """Content is gone where a note says so, and only there."""
-    whole = max(
-        (seq for seq, said in notes.redactions if said is not None and said.events is None), default=-1
-    )
+    whole = max((seq for seq, said in notes.redactions if said is not None and said.events is None), default=-1)
     single = {event for _, said in notes.redactions if said is not None for event in said.events or ()}
     for seq, said in notes.redactions:
         if said is None:
@@ -226,9 +224,7 @@ def _start_columns(row: RunRow, run: Progress, notes: Progress) -> list[tuple[Da
             return [("state", f"run.started can't be read: {error}")]
         pairs += [("version", row.version, started.version), ("parent", row.parent, started.parent)]
     wrong += [
-        ("column", f"{name} is {there!r}, the events say {said!r}")
-        for name, there, said in pairs
-        if there != said
+        ("column", f"{name} is {there!r}, the events say {said!r}") for name, there, said in pairs if there != said
     ]
     if row.created_ns > run.first.at_ns:
         wrong.append(("column", f"created_ns is {row.created_ns}, after run.started at {run.first.at_ns}"))
@@ -243,7 +239,7 @@ def _start_columns(row: RunRow, run: Progress, notes: Progress) -> list[tuple[Da
 
 
 def _state_columns(row: RunRow, run: Progress) -> list[tuple[Damage, str]]:
-    """Status, outcome and owner. The status of a run under way may still be the one at its start or when it was parked last."""
+    """Status, outcome, owner. A run under way may still have the status of its start or of its last wait."""
     wrong: list[tuple[Damage, str]] = []
     status = run.status
     statuses: set[str | None] = {status}
@@ -254,9 +250,7 @@ def _state_columns(row: RunRow, run: Progress) -> list[tuple[Damage, str]]:
         wrong.append(("state", f"status is {row.status!r}, the events end in {status!r}"))
     outcomes = _outcomes(run)
     if row.outcome not in outcomes:
-        wrong.append(
-            ("state", f"outcome is {row.outcome!r}, the events say {' or '.join(map(repr, outcomes))}")
-        )
+        wrong.append(("state", f"outcome is {row.outcome!r}, the events say {' or '.join(map(repr, outcomes))}"))
     if row.worker is not None and status in TERMINAL:
         wrong.append(("state", f"worker {row.worker} holds a run that is {row.status}"))
     if row.wake_ns is not None and status in TERMINAL:
@@ -277,19 +271,14 @@ def _outcomes(run: Progress) -> tuple[str | None, ...]:
 
 
 def _wait_columns(row: RunRow, run: Progress, waits: Sequence[Wait]) -> list[tuple[Damage, str]]:
-    """A run waits for what it was parked on last; if it was woken, for some of that at most; a finished one for nothing."""
+    """A run waits for what it was parked on last, a woken one for some of that, a finished one for nothing."""
     named: set[Wait] = set()
     if run.status not in TERMINAL and run.rested is not None and run.rested.payload is not None:
         try:
-            named = {
-                Wait(*msgspec.structs.astuple(wait))
-                for wait in codec.decode(run.rested.payload, Parked).waits
-            }
+            named = {Wait(*msgspec.structs.astuple(wait)) for wait in codec.decode(run.rested.payload, Parked).waits}
         except msgspec.DecodeError:
             named = set()  # run.attention names none
     there = set(waits)
     if len(there) == len(waits) and (there == named or (there < named and row.status != run.rest)):
         return []
-    return [
-        ("state", f"it waits for {sorted(w.id for w in waits)}, its events say {sorted(w.id for w in named)}")
-    ]
+    return [("state", f"it waits for {sorted(w.id for w in waits)}, its events say {sorted(w.id for w in named)}")]

@@ -1,13 +1,15 @@
 """Raw model traffic, byte for byte, without quadratic growth.
 
-Each request of a conversation repeats the ones before it. A request is therefore kept as what it does not share with the
-request before it in the same conversation, at its beginning and at its end:
+Each request of a conversation repeats the ones before it. A request is therefore kept as what it does not
+share with the request before it in the same conversation, at its beginning and at its end:
 
-    blob = magic || base id (32 bytes, zeros: none) || prefix length || suffix length (4 bytes each, big-endian) || middle
+    blob = magic || base id (32 bytes, zeros: none) || prefix length || suffix length (4 bytes each,
+    big-endian) || middle
 
     bytes = base[:prefix] + middle + base[len(base) - suffix:]
 
-Nothing is parsed or rendered again: rebuilding is exact for any bytes. Blobs as in `blobs`: of one run, keyed by its secret.
+Nothing is parsed or rendered again: rebuilding is exact for any bytes. Blobs as in `blobs`: of one run, keyed
+    by its secret.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ def parse(content: bytes) -> Delta:
 
 
 def rebuild(deltas: Mapping[str, Delta], id: str) -> bytes:
-    """The bytes kept under a hex id. Raises `KeyError` with the id of a delta that is missing, `BadBlob` for a circle."""
+    """The bytes kept under a hex id. Raises `KeyError` (the missing delta), or `BadBlob` for a circle."""
     chain = [deltas[id]]
     while chain[-1].base is not None:
         if len(chain) > len(deltas):
@@ -99,7 +101,7 @@ async def read(store: Store, run: str, id: str) -> bytes:
 
 
 def common_prefix(a: bytes, b: bytes) -> int:
-    """How many bytes two byte strings share at their beginning. Halves the part in question: every byte is compared about twice."""
+    """How many bytes two byte strings share at their beginning; each byte is compared about twice."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,12 +1,16 @@
 """Redaction: content goes, the proof that something was there stays.
 
-Payload, salt and blobs are deleted; headers stay, so the chain still verifies, and a `note.redaction` says what, who and why. The
-digest in a header is over salt and payload, so without the salt nobody can test a guess against it.
+Payload, salt and blobs are deleted; headers stay, so the chain still verifies, and a `note.redaction` says
+what, who and why. The digest in a header is over salt and payload, so without the salt nobody can test a
+guess against it.
 
-What stays readable: ids of runs, names and versions of workflows, names and paths of steps, keys of notes, times, costs and token
-counts, labels (with the names of steps in their causes), and shared blobs (instructions and tool schemas, which belong to no run).
+What stays readable: ids of runs, names and versions of workflows, names and paths of steps, keys of notes,
+    times, costs and token
+counts, labels (with the names of steps in their causes), and shared blobs (instructions and tool schemas,
+which belong to no run).
 
-What it does not reach: **forks** of the run hold copies of its events and messages under the same secret, sub-runs (`parent`) hold
+What it does not reach: **forks** of the run hold copies of its events and messages under the same secret,
+    sub-runs (`parent`) hold
 what they were given, and exports and backups hold everything. Redact forks and sub-runs one by one.
 """
 
@@ -30,7 +34,7 @@ _ATTEMPTS: Final = 20
 
 
 class Redaction(msgspec.Struct, frozen=True):
-    """Value of a `note.redaction`: what lost its content. `events`: (stream, seq) of each; `None`: all that came before the note."""
+    """Value of a `note.redaction`. `events`: what lost its content; `None`: all that came before the note."""
 
     events: tuple[tuple[Stream, int], ...] | None
 
@@ -51,18 +55,19 @@ async def redact(
 ) -> int:
     """Delete the content of a finished run, or of some of its events, and say so in a note.
 
-    Afterwards neither the text nor a hash of it is in any file of the store. Not so for forks and sub-runs: see the module.
+    Afterwards neither the text nor a hash of it is in any file of the store. Not so for forks and sub-runs:
+    see the module.
 
     Args:
         by, why: Go into the note, which stays; no content in them.
-        events: (stream, seq) of each event; `None`: the whole run with its messages, raw model traffic and secret.
+        events: (stream, seq) of each event; `None`: the whole run with its messages, raw model traffic and
+            secret.
 
     Returns: How many events lost their content.
-    Raises:
-        UnknownRun: No such run.
-        CannotRedact: The run is not finished (cancel it first), an event does not exist, or its content can't be taken out alone:
-            messages are shared by all model calls of a conversation. Nothing was changed.
-        StoreUnavailable: Unknown whether it is redacted; ask again, a second redaction does no harm.
+    Raises: UnknownRun: No such run. CannotRedact: The run is not finished (cancel it first), an event does
+        not exist, or its content can't be taken out alone: messages are shared by all model calls of a
+        conversation. Nothing was changed. StoreUnavailable: Unknown whether it is redacted; ask again, a
+        second redaction does no harm.
     """
     if not by.strip() or not why.strip():
         raise CannotRedact(run, "a redaction says who did it and why")

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-Status: TypeAlias = Literal["pending", "running", "waiting", "in_doubt", "attention", "completed", "failed", "cancelled"]
+Status: TypeAlias = Literal[
+    "pending", "running", "waiting", "in_doubt", "attention", "completed", "failed", "cancelled"
+]
 
 TERMINAL: Final[frozenset[str]] = frozenset({"completed", "failed", "cancelled"})
 PARKED: Final[frozenset[str]] = frozenset({"waiting", "in_doubt", "attention"})

@@ -1,15 +1,16 @@
 """The audit of a store. Law 9: the chain tells.
 
-One pass over a snapshot, with memory that does not grow with the store. Found without anything from outside: every changed bit of
-an event (header, payload, salt, hash, columns); events that were removed, moved, cut off or brought in from elsewhere; a run whose
-row says something else than its events; blobs that were changed or are gone; content that is gone without a redaction; checkpoints
-that do not fit each other or the events.
+One pass over a snapshot, with memory that does not grow with the store. Found without anything from outside:
+every changed bit of an event (header, payload, salt, hash, columns); events that were removed, moved, cut off
+or brought in from elsewhere; a run whose row says something else than its events; blobs that were changed or
+are gone; content that is gone without a redaction; checkpoints that do not fit each other or the events.
 
-**Not** found from the inside: a whole run taken out together with everything that names it, and a store rewritten consistently
-(events, heads, checkpoints). Both are found against a checkpoint: one in the store that whoever did it left as it was or could not
-sign (`public_keys`), or a copy kept outside (`exported`), for all that was sealed up to it. What came after the last checkpoint,
-and columns that nothing can be derived from (`wake_ns` and `notes_seen` of a run under way, its epoch above that of its last
-event, `origin`, the secret of a run without messages, keys of notes), have no such witness.
+**Not** found from the inside: a whole run taken out together with everything that names it, and a store
+rewritten consistently (events, heads, checkpoints). Both are found against a checkpoint: one in the store
+that whoever did it left as it was or could not sign (`public_keys`), or a copy kept outside (`exported`), for
+all that was sealed up to it. What came after the last checkpoint, and columns that nothing can be derived
+from (`wake_ns` and `notes_seen` of a run under way, its epoch above that of its last event, `origin`, the
+secret of a run without messages, keys of notes), have no such witness.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .conversation import NODE_PREFIX
 from .problems import MAX_PROBLEMS, Damage, Findings, VerifyReport
 from .progress import Progress, check_redactions, check_run_row
 from .records import Header
+from .sealed import audit_checkpoints
 
 _UNREADABLE = (msgspec.MsgspecError, zstandard.ZstdError, TypeError, ValueError)
 """What a damaged header or payload raises when it is read."""
@@ -42,10 +44,10 @@ def verify(
     """Audit a whole store; blocking, so call it in a thread.
 
     Args:
-        public_keys: Ed25519 keys in PEM that checkpoints may be signed with. Given one, the last checkpoint must be signed.
-            Needs the extra `sign`.
-        exported: A copy of a checkpoint that was kept outside (`checkpoint.export_checkpoint`): the store must still hold it
-            and everything that was sealed up to it.
+        public_keys: Ed25519 keys in PEM that checkpoints may be signed with. Given one, the last checkpoint
+            must be signed. Needs the extra `sign`.
+        exported: A copy of a checkpoint that was kept outside (`checkpoint.export_checkpoint`): the store
+            must still hold it and everything that was sealed up to it.
         max_problems: How many problems are listed; all are counted.
 
     Raises:
@@ -64,7 +66,7 @@ def verify(
         audit_shared(snapshot.shared(), shared, found)
         for table, what in snapshot.orphans():
             found.add("foreign", f"{table}: {what} belongs to no run")
-        checkpoint.audit(snapshot, found, public_keys=public_keys, copy=copy)
+        audit_checkpoints(snapshot, found, public_keys=public_keys, copy=copy)
     except StoreCorrupt as error:
         found.add("changed", f"the store can't be read on from here: {error.why}")
     return found.report()
@@ -96,7 +98,7 @@ def audit_run(
 
 
 def audit_shared(stored: Iterable[tuple[bytes, bytes]], wanted: dict[bytes, str], found: Findings) -> None:
-    """Audit the shared blobs, and that those in `wanted` (with a run that refers to it) are there. Empties `wanted`."""
+    """Audit the shared blobs, and that each in `wanted` (with a run that refers to it) is there; empties it."""
     for digest, data in stored:
         wanted.pop(digest, None)
         try:
@@ -137,10 +139,11 @@ def _notes_stream(run: str, rows: Iterable[Row], found: Findings) -> Progress:
 
 
 def _walk(progress: Progress, rows: Iterable[Row], found: Findings) -> Iterator[tuple[Row, Header]]:
-    """Follow the chain, check each row against it and against itself, and yield those whose header can be read: with their
-    payload only where it is what was committed to.
+    """Follow the chain, check each row against it and against itself, and yield those whose header can be
+    read: with their payload only where it is what was committed to.
 
-    The straight path is one decoding, two hashes and a row of comparisons; whatever is not straight is looked at again by `_explain`.
+    The straight path is one decoding, two hashes and a row of comparisons; whatever is not straight is looked
+    at again by `_explain`.
     """
     run, stream = progress.run, progress.stream
     decode, sha256 = codec.decode_header, hashlib.sha256
@@ -167,12 +170,7 @@ def _walk(progress: Progress, rows: Iterable[Row], found: Findings) -> Iterator[
                     and header.size == len(payload)
                     and sha256(salt + payload).hexdigest() == header.digest
                     and (
-                        (
-                            cost is None
-                            and tokens_in is None
-                            and tokens_out is None
-                            and kind != "model.completed"
-                        )
+                        (cost is None and tokens_in is None and tokens_out is None and kind != "model.completed")
                         or codec.columns(kind, payload) == (cost, tokens_in, tokens_out)
                     )
                 )
@@ -198,13 +196,12 @@ def _explain(
 ) -> tuple[Header | None, bool, bool]:
     """Say what is wrong with a row, if anything is.
 
-    Returns: Its header; whether its payload can be relied on; whether the next row can be checked against its hash.
+    Returns: Its header; whether its payload can be relied on; whether the next row can be checked against its
+        hash.
     """
     where = _Where(found, progress, row.seq)
     if row.seq > expected:
-        gone = (
-            f"event {expected} is" if row.seq == expected + 1 else f"events {expected} to {row.seq - 1} are"
-        )
+        gone = f"event {expected} is" if row.seq == expected + 1 else f"events {expected} to {row.seq - 1} are"
         found.add("missing", f"{gone} gone", run=progress.run, stream=progress.stream, seq=expected)
         previous = None
     try:
@@ -225,9 +222,7 @@ def _explain(
     return header, sound, chained
 
 
-def _explain_place(
-    where: _Where, progress: Progress, row: Row, header: Header, previous: bytes | None
-) -> bool:
+def _explain_place(where: _Where, progress: Progress, row: Row, header: Header, previous: bytes | None) -> bool:
     if header.run != progress.run or header.stream != progress.stream:
         of = "notes" if header.stream else "events"
         where.add("foreign", f"it is {header.seq} of the {of} of run {header.run}")
@@ -289,9 +284,7 @@ class _Node(msgspec.Struct, tag_field="type", tag="node"):
 _decode_node = msgspec.json.Decoder(_Node).decode
 
 
-def _blobs(
-    row: RunRow, stored: Iterable[tuple[bytes, bytes]], wanted: dict[bytes, int], found: Findings
-) -> None:
+def _blobs(row: RunRow, stored: Iterable[tuple[bytes, bytes]], wanted: dict[bytes, int], found: Findings) -> None:
     there: set[bytes] = set()
     leads: set[bytes] = set()
     try:

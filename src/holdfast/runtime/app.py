@@ -84,15 +84,27 @@ class App:
         asked = workflow.encode_input(args, run, "")
         given = label if isinstance(label, Label) else lowered(label, "input", "")
         started = Started(
-            workflow.name, workflow.version, msgspec.Raw(asked), given, workflow.success, budget or workflow.budget, tags=tags or {}
+            workflow.name,
+            workflow.version,
+            msgspec.Raw(asked),
+            given,
+            workflow.success,
+            budget or workflow.budget,
+            tags=tags or {},
         )
         await self._start(run, started)
         return Run(self, run)
 
     async def _start(self, run: str, started: Started) -> None:
         executor = self.executor
-        here = executor is not None and executor.free() > 0 and self.registry.accepting(started.workflow, started.version) is not None
-        claimed = await self.journal.start(run, started, worker=executor.worker if executor is not None and here else None)
+        here = (
+            executor is not None
+            and executor.free() > 0
+            and self.registry.accepting(started.workflow, started.version) is not None
+        )
+        claimed = await self.journal.start(
+            run, started, worker=executor.worker if executor is not None and here else None
+        )
         if executor is None:
             return
         if claimed is not None:
@@ -140,7 +152,12 @@ class App:
         return await self._info(await self.journal.run(id))
 
     async def runs(
-        self, *, status: Sequence[str] = (), workflow: str | None = None, after: str | None = None, limit: int | None = None
+        self,
+        *,
+        status: Sequence[str] = (),
+        workflow: str | None = None,
+        after: str | None = None,
+        limit: int | None = None,
     ) -> Sequence[RunRow]:
         """Runs, newest first."""
         return await self.store.runs(status=status, workflow=workflow, after=after, limit=limit)
@@ -318,7 +335,13 @@ class App:
         return await self.sealer.seal()
 
     async def fork(
-        self, run: str, *, at: str, id: str | None = None, effects: Literal["refuse", "live"] = "refuse", go: bool = True
+        self,
+        run: str,
+        *,
+        at: str,
+        id: str | None = None,
+        effects: Literal["refuse", "live"] = "refuse",
+        go: bool = True,
     ) -> Run[Any]:
         """A new run with the recorded past of `run` up to step `at`, live from there.
 
@@ -393,7 +416,11 @@ async def open(
     Raises: `StoreCorrupt`, `SchemaTooNew`, `StoreUnavailable`.
     """
     opened = store if store is not None else await open_store(address)
-    app = App(Journal(opened, clock or SystemClock(), max_payload_bytes=max_payload_bytes), registry or REGISTRY, signing_key=signing_key)
+    app = App(
+        Journal(opened, clock or SystemClock(), max_payload_bytes=max_payload_bytes),
+        registry or REGISTRY,
+        signing_key=signing_key,
+    )
     try:
         if not worker:
             yield app
@@ -416,7 +443,9 @@ async def open(
                 await opened.close()
 
 
-def run_sync(workflow: Workflow[P, R], *args: Any, store: str | Path = "holdfast.db", id: str | None = None, **options: Any) -> Answer[R]:
+def run_sync(
+    workflow: Workflow[P, R], *args: Any, store: str | Path = "holdfast.db", id: str | None = None, **options: Any
+) -> Answer[R]:
     """Start a run (or find the one of this id), drive it to its answer, and return it: for scripts. `options` go to `App.start`."""
 
     async def main() -> Answer[R]:
@@ -429,6 +458,6 @@ def run_sync(workflow: Workflow[P, R], *args: Any, store: str | Path = "holdfast
 
 def _refuse_bad_id(run: str) -> None:
     if not run or len(run) > 200 or any(c.isspace() or not c.isprintable() for c in run):
-        raise WorkflowDefect(f"run id {run[:40]!r}", "an id is 1 to 200 printable characters without blanks; nothing was started")
-
-
+        raise WorkflowDefect(
+            f"run id {run[:40]!r}", "an id is 1 to 200 printable characters without blanks; nothing was started"
+        )

@@ -74,7 +74,7 @@ class _Branches:
             self.scopes[index] = scope
             try:
                 self.results[index] = await self.coroutines[index]
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # it is raised again by whoever started the branches
                 if self.error is None:
                     self.error = error
 
@@ -105,7 +105,9 @@ def _close(coroutine: Awaitable[Any]) -> None:
 @overload
 async def parallel(a: Awaitable[A], b: Awaitable[B], /, *, limit: int | None = ...) -> tuple[A, B]: ...
 @overload
-async def parallel(a: Awaitable[A], b: Awaitable[B], c: Awaitable[C], /, *, limit: int | None = ...) -> tuple[A, B, C]: ...
+async def parallel(
+    a: Awaitable[A], b: Awaitable[B], c: Awaitable[C], /, *, limit: int | None = ...
+) -> tuple[A, B, C]: ...
 @overload
 async def parallel(*branches: Awaitable[T], limit: int | None = ...) -> tuple[T, ...]: ...
 async def parallel(*branches: Awaitable[Any], limit: int | None = None) -> tuple[Any, ...]:
@@ -185,7 +187,9 @@ async def _race(name: str, branches: Sequence[Awaitable[Any]], *, bound_s: float
         await group.run(range(len(branches)), workers=len(branches), stop_at_first=True)
         winner = min(group.results, default=-1)
         if winner >= 0:
-            await execution.record("scope.completed", path, name, Outcome(msgspec.Raw(asked), msgspec.Raw(str(winner).encode())))
+            await execution.record(
+                "scope.completed", path, name, Outcome(msgspec.Raw(asked), msgspec.Raw(str(winner).encode()))
+            )
     if winner in group.results:
         return path, winner, group.results[winner]
     assert group.error is not None

@@ -167,7 +167,11 @@ def _bounded(marks: list[Any]) -> bool:
 def _fields(annotation: Any) -> dict[str, Any] | None:
     if not isinstance(annotation, type):
         return None
-    if dataclasses.is_dataclass(annotation) or hasattr(annotation, "model_fields") or issubclass(annotation, msgspec.Struct):
+    if (
+        dataclasses.is_dataclass(annotation)
+        or hasattr(annotation, "model_fields")
+        or issubclass(annotation, msgspec.Struct)
+    ):
         extra = getattr(annotation, "model_config", {}).get("extra")
         declared = hints(annotation)
         names = getattr(annotation, "model_fields", None) or declared

@@ -161,7 +161,15 @@ class Execution:
             raise self.halted
         try:
             return await self.log.append(
-                kind, path, name, codec.encode(record), adds=adds, state=state, blobs=blobs, shared=shared, measured=measured
+                kind,
+                path,
+                name,
+                codec.encode(record),
+                adds=adds,
+                state=state,
+                blobs=blobs,
+                shared=shared,
+                measured=measured,
             )
         except StoreError as error:
             self.abandon(error)
@@ -194,13 +202,24 @@ class Execution:
         self.spent.steps += 1
 
     async def fail(
-        self, kind: str, path: str, name: str, asked: bytes, info: ErrorInfo, *, attempts: int = 1, started_ns: int = 0, received: int | None = None
+        self,
+        kind: str,
+        path: str,
+        name: str,
+        asked: bytes,
+        info: ErrorInfo,
+        *,
+        attempts: int = 1,
+        started_ns: int = 0,
+        received: int | None = None,
     ) -> None:
         failure = Failure(msgspec.Raw(asked), info, started_ns, attempts, received)
         try:
             await self.record(f"{kind}.failed", path, name, failure)
         except PayloadTooLarge:  # the arguments themselves are too large to keep
-            await self.record(f"{kind}.failed", path, name, Failure(msgspec.Raw(NO_INPUT), info, started_ns, attempts, received))
+            await self.record(
+                f"{kind}.failed", path, name, Failure(msgspec.Raw(NO_INPUT), info, started_ns, attempts, received)
+            )
         self.spent.steps += 1
 
     def encoded(self, value: object, path: str) -> bytes:

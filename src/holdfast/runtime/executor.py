@@ -14,12 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import msgspec
 
 from ..errors import BudgetExceeded, HoldfastError, NoResult, StoreError, StrandedRun
 from ..journal import Event, Journal, read_event
 from ..journal.checkpoint import BadCheckpoint, due
-from ..journal.records import ErrorInfo, Finished, Note, Outcome, Parked, Resumed, RunEnded, Settled, Started, WaitRecord
+from ..journal.records import (
+    ErrorInfo,
+    Finished,
+    Note,
+    Outcome,
+    Parked,
+    Resumed,
+    RunEnded,
+    Settled,
+    Started,
+    WaitRecord,
+)
 from ..model import Escalated
 from ..store import Claimed, RunState, Store, Wait
 from ..tools import CALLER
@@ -43,7 +55,15 @@ class Executor:
     """One worker: a process that opens the store and claims runs."""
 
     def __init__(
-        self, app: App, journal: Journal, registry: Registry, *, worker: str, max_concurrent: int, lease_s: float, poll_s: float
+        self,
+        app: App,
+        journal: Journal,
+        registry: Registry,
+        *,
+        worker: str,
+        max_concurrent: int,
+        lease_s: float,
+        poll_s: float,
     ) -> None:
         self.app = app
         self.journal = journal
@@ -78,7 +98,10 @@ class Executor:
     async def _warn_of_stranded(self) -> None:
         stranded = await self.app.stranded()
         if stranded:
-            log.warning("%d runs are stranded: no loaded code accepts their version; `holdfast runs --stranded` lists them", len(stranded))
+            log.warning(
+                "%d runs are stranded: no loaded code accepts their version; `holdfast runs --stranded` lists them",
+                len(stranded),
+            )
 
     async def stop(self) -> None:
         """Let go of every run: nothing new is begun, effects that are out get a grace time, then the runs are anyone's."""
@@ -89,7 +112,7 @@ class Executor:
         for scope in list(self._scopes.values()):
             scope.cancel()
         with anyio.move_on_after(GRACE_S + 1.0, shield=True):
-            while self.running:
+            while self.running:  # noqa: ASYNC110  # each run reports its end to many; a poll of 5 ms at shutdown is simplest
                 await anyio.sleep(0.005)
         await self.store.retire(self.worker)
         await self._seal_if_due(closing=True)
@@ -173,14 +196,14 @@ class Executor:
             if len(claimed) < limit:
                 self._next_wake_ns = await self.store.next_wake_ns(versions)
                 return
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     def _known_versions(self) -> Sequence[tuple[str, str]]:
         self._versions = self.registry.versions()
         return self._versions
 
     async def _until_due(self) -> None:
-        """Wait until a run may be due: poked, changed by another process, or a timer. A jump of the wall clock is noticed at the next poll."""
+        """Wait until a run may be due: poked, changed by another process, or a timer. It polls, so a jump of the wall clock is noticed."""
         while not self.stopping:
             with anyio.move_on_after(self.poll_s):
                 await self._poked.wait()
@@ -206,7 +229,11 @@ class Executor:
         execution = self.running.get(run)
         if execution is None:
             return
-        notes = await self.journal.notes(run, after=execution.notes_seen) if execution.notes_seen >= 0 else await self.journal.notes(run)
+        notes = (
+            await self.journal.notes(run, after=execution.notes_seen)
+            if execution.notes_seen >= 0
+            else await self.journal.notes(run)
+        )
         fresh = [n for n in notes if n.seq > execution.notes_seen]
         execution.deliver(fresh)
         for note in fresh:
@@ -240,7 +267,9 @@ class Executor:
         try:
             with scope:
                 if claimed.taken_from is not None:
-                    await execution.record("run.resumed", "", execution.started.workflow, Resumed(self.worker, claimed.taken_from))
+                    await execution.record(
+                        "run.resumed", "", execution.started.workflow, Resumed(self.worker, claimed.taken_from)
+                    )
                 await self._run_to_its_end(execution)
         except Abandon as lost:
             log.warning("run %s is abandoned here without writing: %s", run, lost)
@@ -263,21 +292,26 @@ class Executor:
         workflow = self.registry.accepting(execution.started.workflow, execution.started.version)
         if workflow is None:
             raise StrandedRun(
-                execution.run, execution.started.workflow, execution.started.version, self.registry.loaded(execution.started.workflow)
+                execution.run,
+                execution.started.workflow,
+                execution.started.version,
+                self.registry.loaded(execution.started.workflow),
             )
         kind, record, outcome = await self._outcome(execution, workflow)
         if kind is not None:
             with anyio.CancelScope(shield=True):
                 await self._end(execution, kind, record, outcome)
 
-    async def _outcome(self, execution: Execution, workflow: Workflow[Any, Any]) -> tuple[str | None, msgspec.Struct, str | None]:
+    async def _outcome(
+        self, execution: Execution, workflow: Workflow[Any, Any]
+    ) -> tuple[str | None, msgspec.Struct, str | None]:
         """Call the workflow function and say how the run ends: the final event, or `None` when the worker leaves."""
         CALLER.set(RunCaller())
         try:
             with entered(Scope(execution, "")):
                 try:
                     answer = await self._answer(execution, workflow)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # an error of the workflow is how its run ends
                     if execution.halted is not None and _is_outer_cancellation(execution.halted):
                         raise execution.halted from None
                     return _failed(execution, error)
@@ -371,7 +405,8 @@ _STATUS = {
 
 
 def _state(kind: str, record: msgspec.Struct, outcome: str | None, notes_seen: int) -> RunState:
-    waits = tuple(Wait(w.id, w.kind, w.name, w.path, w.due_ns) for w in record.waits) if isinstance(record, Parked) else ()
+    waits = (
+        tuple(Wait(w.id, w.kind, w.name, w.path, w.due_ns) for w in record.waits) if isinstance(record, Parked) else ()
+    )
     due = [w.due_ns for w in waits if w.due_ns is not None]
     return RunState(_STATUS[kind], outcome, min(due, default=None), waits, notes_seen, release=True)
-

@@ -54,7 +54,8 @@ _OWN: dict[str, type[HoldfastError]] = {
     if isinstance(kind, type)
     and (
         issubclass(kind, ToolFailed | EndorsementRejected | StepFailed)
-        or kind in (errors.BudgetExceeded, errors.PayloadTooLarge, errors.NotJson, errors.RunFailed, errors.RunCancelled)
+        or kind
+        in (errors.BudgetExceeded, errors.PayloadTooLarge, errors.NotJson, errors.RunFailed, errors.RunCancelled)
     )
 }
 """Errors of ours that a step may raise and that are rebuilt as they were."""

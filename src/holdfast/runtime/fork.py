@@ -21,7 +21,9 @@ from ..trust import PRIMARY, step_order
 from .history import STEP_TYPES, read_history, received_notes
 
 
-async def fork_run(journal: Journal, source: str, *, at: str, id: str | None, effects: Literal["refuse", "live"]) -> str:
+async def fork_run(
+    journal: Journal, source: str, *, at: str, id: str | None, effects: Literal["refuse", "live"]
+) -> str:
     """Create the fork, durably and unclaimed, and return its id.
 
     Raises: `UnknownRun`, `RunIdConflict` (the id is taken), `JournalMismatch` (no such step), `RedactedStep`.

@@ -60,7 +60,9 @@ class Run(Generic[R]):
         """Answer a `Clarify`, or take the user's next turn; the same run goes on. `key` makes it idempotent."""
         return await self._app.note(self.id, "reply", value=text, key=key, label=label)
 
-    async def signal(self, name: str, value: object = None, *, key: str | None = None, label: Trust = Trust.EXTERNAL) -> int:
+    async def signal(
+        self, name: str, value: object = None, *, key: str | None = None, label: Trust = Trust.EXTERNAL
+    ) -> int:
         """Send a signal; kept until the run asks for it. Returns the number of the note."""
         return await self._app.note(self.id, "signal", name=name, value=value, key=key, label=label)
 

@@ -82,11 +82,15 @@ def match(run: str, history: History, path: str, kind: str, name: str, asked_inp
     event = past.any
     recorded_kind = event.kind.partition(".")[0]
     if (recorded_kind, event.name) != (kind, name):
-        raise JournalMismatch(run, path, f"{recorded_kind} {event.name!r}", f"{kind} {name!r}", _nearest(history, path, kind, name))
+        raise JournalMismatch(
+            run, path, f"{recorded_kind} {event.name!r}", f"{kind} {name!r}", _nearest(history, path, kind, name)
+        )
     if asked_input is not None and past.outcome is not None:
         recorded = recorded_input(past.outcome)
         if recorded is not None and recorded != asked_input:
-            raise JournalMismatch(run, path, f"{kind} {name!r} with input {_short(recorded)}", f"input {_short(asked_input)}")
+            raise JournalMismatch(
+                run, path, f"{kind} {name!r} with input {_short(recorded)}", f"input {_short(asked_input)}"
+            )
     return past
 
 
@@ -103,7 +107,11 @@ def received_notes(history: History) -> set[int]:
     taken: set[int] = set()
     for past in history.values():
         for event in (past.outcome, *past.settled):
-            if event is None or event.redacted or event.kind.partition(".")[0] not in ("signal", "reply", "approval", "tool"):
+            if (
+                event is None
+                or event.redacted
+                or event.kind.partition(".")[0] not in ("signal", "reply", "approval", "tool")
+            ):
                 continue
             received = _received(event)
             if received is not None:

@@ -10,56 +10,26 @@ contract is a fault like an error, and a fault that stays is a typed failure, ne
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import inspect
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import anyio
 import anyio.lowlevel
 import msgspec
-from anyio import to_thread
 
-from ..errors import (
-    ApprovalDenied,
-    ApprovalVoid,
-    EffectRefused,
-    GivenUp,
-    JournalMismatch,
-    NotJson,
-    StaleRead,
-    ToolFailed,
-    ToolInputInvalid,
-    ToolOutputInvalid,
-)
-from ..journal.records import Attempt, Doubt, ErrorInfo, Failure, Gate, Intent, Note, Outcome, ReadRef, Settled
+from ..errors import GivenUp, JournalMismatch, NotJson, ToolFailed, ToolInputInvalid, ToolOutputInvalid
+from ..journal.records import Attempt, Doubt, ErrorInfo, Failure, Intent, Note, Outcome, Settled
 from ..store import Wait
 from ..tools import Done, Effect, NotDone, Reconciled, Tool, Unknown
-from ..tools.decide import after_unknown, args_hash, effect_key, gate_reasons
-from ..trust import LOWEST, PRIMARY, Label, Trust, Value, lowered, meet
+from ..tools.decide import after_unknown, args_hash, effect_key
+from ..trust import PRIMARY, Label, Trust, Value, lowered, meet
+from .attempt import OUTPUT_FAULTS, Fault, checked, issue
 from .execution import Execution, Pending, Read
 from .failures import describe, step_failed
+from .gate import Gatekeeper
 from .history import Past
 from .scope import Scope, enter
-from .waits import ask_person, wait_id
-
-_OUTPUT_FAULTS = ("empty", "malformed", "implausible")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Why one attempt gave no result. `definite`: certainly no effect took place."""
-
-    kind: str  # error | timeout | empty | malformed | implausible | cancelled
-    info: ErrorInfo
-    error: BaseException | None = None
-    definite: bool = False
-
-    @property
-    def text(self) -> str:
-        return self.info.message
-
+from .waits import wait_id
 
 _CRASH = Fault("error", ErrorInfo("holdfast.Crash", "the process ended between the intent and the outcome"))
 
@@ -106,7 +76,9 @@ async def refuse_arguments(scope: Scope, tool: Tool[..., Any], path: str, given:
 class ToolCallStep:
     """One call of one tool, from arguments to recorded outcome."""
 
-    def __init__(self, scope: Scope, tool: Tool[..., Any], path: str, args: bytes, labelled: dict[str, Value[Any]]) -> None:
+    def __init__(
+        self, scope: Scope, tool: Tool[..., Any], path: str, args: bytes, labelled: dict[str, Value[Any]]
+    ) -> None:
         self.scope = scope
         self.execution: Execution = scope.execution
         self.tool = tool
@@ -186,13 +158,19 @@ class ToolCallStep:
         if intent is not None and bytes(intent.args) != self.args:
             asked = f"{self.tool.name} with other arguments under the same key"
             raise self.execution.defective(
-                JournalMismatch(self.execution.run, self.path, f"the intent to call {intent.tool} with its arguments", asked)
+                JournalMismatch(
+                    self.execution.run, self.path, f"the intent to call {intent.tool} with its arguments", asked
+                )
             )
         return settlement, intent
 
     async def _intend(self, key: str, settlement: int) -> None:
         """Law 2: gate, then make the intent durable. Only then may anything be issued."""
-        gate = await self._gate()
+        keeper = Gatekeeper(self.execution, self.tool, self.path, self.args, self.labelled, self._repeat_read)
+        try:
+            gate = await keeper.decide()
+        except ToolFailed as refused:
+            await self._fail(refused)
         intent = Intent(
             self.tool.name, self.tool.effect.value, msgspec.Raw(self.args), args_hash(self.args), key, gate, settlement,
             self.tool.key_ttl_s if self.tool.effect is Effect.KEYED else None,
@@ -232,6 +210,7 @@ class ToolCallStep:
         with anyio.CancelScope(shield=True):
             got = await self._issue(key)
             return got if isinstance(got, Fault) else (await self._complete(got, key=key),)
+        raise AssertionError("unreachable: nothing cancels the shield itself")
 
     def _safe_to_repeat(self) -> bool:
         age_s = (self.execution.clock.now_ns() - self.intended_ns) / 1e9
@@ -248,7 +227,7 @@ class ToolCallStep:
                 found = await self.tool.reconcile(key, self.tool.arguments.decode(self.args))
             if isinstance(found, Done):
                 self.tool.output.check(found.result)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whatever goes wrong in asking leaves the outcome unknown
             await self._note_attempt(Fault("error", describe(error)), via="reconcile")
             return Unknown()
         finally:
@@ -272,7 +251,9 @@ class ToolCallStep:
         with anyio.CancelScope(shield=True):
             await execution.record("tool.doubt", self.path, tool.name, doubt)
         execution.open_doubts[self.path] = Wait(doubt.id, "settlement", tool.name, self.path)
-        await anyio.lowlevel.checkpoint()  # a branch or run that was cancelled ends here; the doubt stays open and is said
+        await (
+            anyio.lowlevel.checkpoint()
+        )  # a branch or run that was cancelled ends here; the doubt stays open and is said
         return await self._settle(doubt)
 
     async def _settle(self, doubt: Doubt) -> tuple[str, Any]:
@@ -287,135 +268,22 @@ class ToolCallStep:
         await execution.record("tool.settled", self.path, tool.name, settled)
         del execution.open_doubts[self.path]
         if said.verdict == "happened":
-            return "happened", await self._complete(bytes(said.result), key=doubt.key, settled_by=record.by or "a person")
+            return "happened", await self._complete(
+                bytes(said.result), key=doubt.key, settled_by=record.by or "a person"
+            )
         if said.verdict == "give-up":
             why = f"given up by {record.by or 'a person'}" + (f": {record.why}" if record.why else "")
             await self._fail(GivenUp(execution.run, self.path, tool.name, "GivenUp", why, definite=False))
         return "retry", None
 
-    # -- the gate -----------------------------------------------------------------------------------------------------
-
-    async def _gate(self) -> Gate:
-        """Law 4, on the arguments really sent: trust, freshness, the contract's own condition. May wait for a person."""
-        execution, tool = self.execution, self.tool
-        if execution.started.effects != "live":
-            why = "this run is a fork whose effects are refused; fork with effects='live' to have them"
-            await self._fail(EffectRefused(execution.run, self.path, tool.name, "EffectRefused", why))
-        reads = await self._fresh_reads(repeat_all=False)
-        labels = self._argument_labels() if tool.policy == "values" else {}
-        escalated = tool.escalate is not None and bool(tool.escalate(**tool.arguments.decode(self.args)))
-        reasons = gate_reasons(
-            needs=tool.needs, policy=tool.policy, run_label=execution.log.label, argument_labels=labels, escalated=escalated
-        )
-        refs = tuple(ReadRef(r.tool.name, r.key, r.path, r.at_ns, r.digest) for r in reads)
-        if not reasons:
-            return Gate("allow", tool.policy, tool.needs.name, execution.log.label, labels, (), refs)
-        request = execution.encoded(
-            {"tool": tool.name, "effect": tool.effect, "arguments": msgspec.Raw(self.args), "reasons": reasons,
-             "run_label": execution.log.label, "argument_labels": labels},
-            self.path,
-        )  # fmt: skip
-        decision = await ask_person(execution, f"{self.path}.a", tool.name, request, hash_of_args=args_hash(self.args))
-        if not decision.approved:
-            why = f"{decision.by or 'nobody'} did not approve it" + (f": {decision.why}" if decision.why else "")
-            await self._fail(ApprovalDenied(execution.run, self.path, tool.name, "ApprovalDenied", why))
-        await self._fresh_reads(repeat_all=True)
-        return Gate("approve", tool.policy, tool.needs.name, execution.log.label, labels, reasons, refs, decision.by)
-
-    def _argument_labels(self) -> dict[str, Label]:
-        """The label of every argument; one above the run's is believed only if the journal holds its endorsement."""
-        run_label = self.execution.log.label
-        labels = {}
-        fields = msgspec.json.decode(self.args, type=dict[str, msgspec.Raw])
-        for name, sent in fields.items():
-            value = self.labelled.get(name)
-            if value is None:
-                labels[name] = run_label
-            elif self._is_endorsed(value, bytes(sent)):
-                labels[name] = value.label
-            else:
-                labels[name] = meet(run_label, value.label) if value.label.level <= run_label.level else LOWEST
-        return labels
-
-    def _is_endorsed(self, value: Value[Any], sent: bytes) -> bool:
-        """Whether the journal holds an endorsement of exactly what is about to be sent, under this label."""
-        endorsed = self.execution.endorsed.get(value.origin or "")
-        return endorsed is not None and endorsed[1] == value.label and msgspec.json.decode(endorsed[0]) == msgspec.json.decode(sent)
-
-    async def _fresh_reads(self, *, repeat_all: bool) -> list[Read]:
-        """The reads the effect depends on, repeated as new steps where they are too old, or all of them after a wait."""
-        found: list[Read] = []
-        number = 0
-        for bound in self.tool.fresh:
-            reads = [r for (source, _), r in self.execution.reads.items() if source == bound.tool.name]
-            if not reads:
-                why = f"it depends on a read of {bound.tool.name}, and this run has none"
-                await self._fail(StaleRead(self.execution.run, self.path, self.tool.name, "StaleRead", why))
-            for read in reads:
-                age_s = (self.execution.clock.now_ns() - read.at_ns) / 1e9
-                if age_s <= bound.within_s and not repeat_all:
-                    found.append(read)
-                    continue
-                suffix = f"{'v' if repeat_all else 'r'}{number}"
-                number += 1
-                await ToolCallStep(self.scope, read.tool, f"{self.path}.{suffix}", read.args, {}).result()
-                again = self.execution.reads[read.tool.name, read.key]
-                if again.digest != read.digest:
-                    kind = ApprovalVoid if repeat_all else StaleRead
-                    why = f"{read.tool.name}({read.key}) changed since step {read.path}" + (
-                        "; what was approved is void" if repeat_all else f", {age_s:.0f} s ago; decide again on the new value"
-                    )
-                    await self._fail(kind(self.execution.run, self.path, self.tool.name, kind.__name__, why))
-                found.append(again)
-        return found
-
-    # -- one attempt --------------------------------------------------------------------------------------------------
+    # -- attempts -----------------------------------------------------------------------------------------------------
 
     async def _issue(self, key: str | None) -> bytes | Fault:
-        """Call the function once, under its time-out, and check what it gives against the contract (law 8)."""
-        execution, tool, scope = self.execution, self.tool, self.scope
-        arguments = tool.arguments.decode(self.args)
-        arguments.update(dict.fromkeys(tool.arguments.injected, key))
-        if key is not None and not execution.may_issue():
-            execution.abandon(RuntimeError(f"run {execution.run}, step {self.path}: the lease ended before {tool.name} was issued"))
-        self.started_ns = execution.clock.now_ns()
-        scope.busy = tool.name
-        guard = anyio.CancelScope(deadline=anyio.current_time() + tool.timeout_s)
-        execution.guards[guard] = scope
-        value: Any = None
-        try:
-            with guard:
-                value = await _called(tool, arguments)
-            if guard.cancelled_caught:
-                what = "cancelled" if scope.closing else "timeout"
-                return Fault(what, ErrorInfo("builtins.TimeoutError", f"{tool.name} did not answer within {tool.timeout_s:g} s"), TimeoutError())
-        except tool.definite as error:
-            return Fault("error", describe(error), error, definite=True)
-        except Exception as error:
-            kind = "timeout" if isinstance(error, TimeoutError) else "error"
-            return Fault(kind, describe(error), error)
-        except anyio.get_cancelled_exc_class():
-            defect = execution.cut(scope, tool.name, self.path)
-            if defect is not None:
-                raise defect from None
-            raise
-        finally:
-            scope.busy = None
-            execution.guards.pop(guard, None)
-        return self._checked(value)
-
-    def _checked(self, value: Any) -> bytes | Fault:
-        try:
-            encoded = self.tool.output.encode(self.tool.output.check(value))
-        except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
-            return Fault("malformed", ErrorInfo("builtins.ValueError", f"{self.tool.name} returned something else than promised: {error}"))
-        if len(encoded) + len(self.args) > self.execution.log.max_payload_bytes - 4096:
-            return Fault("malformed", ErrorInfo("holdfast.errors.PayloadTooLarge", f"{self.tool.name} returned {len(encoded):,} bytes"))
-        broken = self.tool.fault_of(self.tool.output.decode(encoded))
-        return encoded if broken is None else Fault(broken[0], ErrorInfo("builtins.ValueError", broken[1]))
+        self.started_ns = self.execution.clock.now_ns()
+        return await issue(self.scope, self.tool, self.path, self.args, key)
 
     def _may_retry(self, fault: Fault) -> bool:
-        listed = fault.error is None or fault.kind in _OUTPUT_FAULTS or isinstance(fault.error, self.tool.retry.on)
+        listed = fault.error is None or fault.kind in OUTPUT_FAULTS or isinstance(fault.error, self.tool.retry.on)
         return listed and self.attempt < self.tool.retry.attempts and not self.scope.closing
 
     async def _pause(self, fault: Fault) -> None:
@@ -458,36 +326,44 @@ class ToolCallStep:
         await self.execution.fail("tool", self.path, self.tool.name, self.args, describe(error), attempts=self.attempt)
         raise error
 
-    async def _fall_back(self, fault: Fault) -> Any:
+    async def _fall_back(self, fault: Fault) -> Any:  # noqa: RET503  # `_fail` never returns
         """The attempts are used up: the declared chain, in order, then the typed failure. A stand-in's result is degraded."""
         if fault.definite and self.tool.effect is Effect.READ:
-            await self._fail(self._failure(fault))  # a domain error is an answer, not a breakdown: nobody stands in for it
+            # A domain error is an answer, not a breakdown: nobody stands in for it.
+            await self._fail(self._failure(fault))
         for number, other in enumerate(self.tool.fallback):
             await self._note_attempt(fault, via=f"falls back on {other.name}")
             try:
                 canonical = other.arguments.from_model(msgspec.json.decode(self.args))
-                value = await ToolCallStep(self.scope, other, f"{self.path}.f{number}", canonical, self.labelled).result()
+                value = await ToolCallStep(
+                    self.scope, other, f"{self.path}.f{number}", canonical, self.labelled
+                ).result()
             except (ToolFailed, ValueError) as error:
                 fault = Fault("error", describe(error), error, definite=getattr(error, "definite", True))
                 if not fault.definite:
                     break
                 continue
-            checked = self._checked(value)
-            if isinstance(checked, Fault):
-                fault = checked
+            encoded = checked(self.tool, value, limit_bytes=self.execution.log.max_payload_bytes)
+            if isinstance(encoded, Fault):
+                fault = encoded
                 continue
-            adds = meet(self._adds(), lowered(Trust.DEGRADED, f"{other.name} stands in for {self.tool.name}", self.path))
+            adds = meet(
+                self._adds(), lowered(Trust.DEGRADED, f"{other.name} stands in for {self.tool.name}", self.path)
+            )
             read_key = self._read_key() if self.tool.effect is Effect.READ else None
-            return await self._complete(checked, via=other.name, adds=adds, read_key=read_key)
+            return await self._complete(encoded, via=other.name, adds=adds, read_key=read_key)
         await self._fail(self._failure(fault))
 
     def _failure(self, fault: Fault) -> ToolFailed:
-        kind = ToolOutputInvalid if fault.kind in _OUTPUT_FAULTS else ToolFailed
+        kind = ToolOutputInvalid if fault.kind in OUTPUT_FAULTS else ToolFailed
         definite = fault.definite or self.tool.effect is Effect.READ
         name = fault.info.type.removeprefix("builtins.")
-        return kind(self.execution.run, self.path, self.tool.name, name, fault.text, definite, self.attempt)
+        return kind(self.execution.run, self.path, self.tool.name, name, fault.info.message, definite, self.attempt)
 
     # -- reads that effects depend on ---------------------------------------------------------------------------------
+
+    async def _repeat_read(self, read: Read, path: str) -> None:
+        await ToolCallStep(self.scope, read.tool, path, read.args, {}).result()
 
     def _read_key(self) -> str:
         if self.tool.read_key is not None:
@@ -500,9 +376,3 @@ class ToolCallStep:
         key = self._read_key()
         digest = hashlib.sha256(encoded).hexdigest()
         self.execution.reads[self.tool.name, key] = Read(self.tool, key, self.path, at_ns, self.args, digest)
-
-
-async def _called(tool: Tool[..., Any], arguments: dict[str, Any]) -> Any:
-    if inspect.iscoroutinefunction(tool.fn):
-        return await tool.fn(**arguments)
-    return await to_thread.run_sync(functools.partial(tool.fn, **arguments))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -43,7 +43,7 @@ class Asker:
     routes: tuple[Model, ...]
     instructions: str
     tools: tuple[ToolSpec, ...]
-    settings: ModelSettings = ModelSettings()
+    settings: ModelSettings = field(default_factory=ModelSettings)
     retry: Retry = MODEL_RETRY
 
 
@@ -86,12 +86,18 @@ class Talk:
         self.messages.append(reply)
         return reply
 
-    async def _live(self, path: str, node: str, blobs: tuple[tuple[bytes, bytes], ...], tries: int) -> tuple[Message, str]:
+    async def _live(
+        self, path: str, node: str, blobs: tuple[tuple[bytes, bytes], ...], tries: int
+    ) -> tuple[Message, str]:
         execution, asker = self.scope.execution, self.asker
         started_ns = execution.clock.now_ns()
         reply, route, tries, error = await self._over_routes(path, tries)
         if reply is None:
-            info = describe(error) if error is not None else ErrorInfo("holdfast.errors.ModelError", "no attempts were left")
+            info = (
+                describe(error)
+                if error is not None
+                else ErrorInfo("holdfast.errors.ModelError", "no attempts were left")
+            )
             await execution.fail("model", path, asker.agent, b"null", info, attempts=tries, started_ns=started_ns)
             raise step_failed(execution.run, path, asker.agent, info, tries) from error
         reply_node, reply_blobs = execution.conversation.extend(node, (reply.message,))
@@ -108,10 +114,16 @@ class Talk:
         )  # fmt: skip
         made = (*blobs, *reply_blobs, *raw_blobs)
         usage = reply.usage
-        measured = (outcome.cost_microusd, usage.input_tokens if usage else None, usage.output_tokens if usage else None)
+        measured = (
+            outcome.cost_microusd,
+            usage.input_tokens if usage else None,
+            usage.output_tokens if usage else None,
+        )
         adds = lowered(Trust.DEGRADED, f"fallback model {outcome.route}", path) if route > 0 else PRIMARY
         shared = () if instructions[0] in execution.conversation.known else (instructions, tools)
-        await execution.record("model.completed", path, asker.agent, outcome, adds=adds, blobs=made, shared=shared, measured=measured)
+        await execution.record(
+            "model.completed", path, asker.agent, outcome, adds=adds, blobs=made, shared=shared, measured=measured
+        )
         execution.conversation.stored((*made, instructions))
         execution.spent.steps += 1
         execution.charge(outcome)
@@ -133,7 +145,11 @@ class Talk:
             except ModelError as raised:
                 error = raised
             last_here = tries % each == 0 or not error.transient
-            delay_s = 0.0 if last_here else max(asker.retry.delay_s(scope.execution.run, path, tries), error.retry_after_s or 0.0)
+            delay_s = (
+                0.0
+                if last_here
+                else max(asker.retry.delay_s(scope.execution.run, path, tries), error.retry_after_s or 0.0)
+            )
             if last_here:
                 tries = (index + 1) * each
             await scope.execution.record(
@@ -185,7 +201,12 @@ async def _recorded(execution: Execution, event: Event, node: str) -> tuple[Mess
     outcome = event.payload(ModelOutcome)
     if outcome.conversation != node:
         raise execution.defective(
-            JournalMismatch(execution.run, event.path, f"a call of {event.name} with another conversation", f"{event.name} with these messages")
+            JournalMismatch(
+                execution.run,
+                event.path,
+                f"a call of {event.name} with another conversation",
+                f"{event.name} with these messages",
+            )
         )
     stored = await execution.blob(outcome.reply)
     _, messages = parse(content_of(stored))

@@ -84,7 +84,9 @@ def enter(step: str) -> Scope:
     if scope.owner is not asyncio.current_task():
         raise execution.defective(UnscopedStep(step, "it was called from a task that does not own the scope"))
     if anyio.current_effective_deadline() < scope.deadline:
-        raise execution.defective(UnscopedStep(step, "a bare cancel scope with a deadline stands around it, whose outcome no journal has"))
+        raise execution.defective(
+            UnscopedStep(step, "a bare cancel scope with a deadline stands around it, whose outcome no journal has")
+        )
     return scope
 
 

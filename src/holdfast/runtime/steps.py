@@ -33,7 +33,9 @@ T = TypeVar("T")
 class Step(Generic[P, R]):
     """A journalled function; see `step`. Inside a run a call is recorded; `fn` is the function itself."""
 
-    def __init__(self, fn: Callable[..., Any], *, name: str | None, retry: Retry, timeout_s: float | None, yields: Trust) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], *, name: str | None, retry: Retry, timeout_s: float | None, yields: Trust
+    ) -> None:
         self.__doc__, self.__module__ = fn.__doc__, fn.__module__
         self.fn = fn
         self.name = name or fn.__name__
@@ -51,7 +53,11 @@ class Step(Generic[P, R]):
         scope = enter(self.name)
         path = scope.next_path()
         execution = scope.execution
-        asked = execution.encoded({**dict(zip(self._names, args, strict=False)), **kwargs}, path) if args or kwargs else b"{}"
+        asked = (
+            execution.encoded({**dict(zip(self._names, args, strict=False)), **kwargs}, path)
+            if args or kwargs
+            else b"{}"
+        )
         return await perform(
             scope, "step", path, self.name, asked, self.output, lambda: self._body(args, kwargs),
             retry=self.retry, timeout_s=self.timeout_s, yields=self.yields,

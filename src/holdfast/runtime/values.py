@@ -90,7 +90,9 @@ async def patched(id: str) -> bool:
         verdict = True
     else:
         here = step_order(f"{scope.prefix}{scope.index}")
-        verdict = not any(step_order(p) >= here for p in execution.history if p.startswith(scope.prefix) and "~" not in p)
+        verdict = not any(
+            step_order(p) >= here for p in execution.history if p.startswith(scope.prefix) and "~" not in p
+        )
         if verdict:
             outcome = Outcome(msgspec.Raw(b"{}"), msgspec.Raw(b"true"), execution.clock.now_ns())
             await execution.complete("value", path, f"patched {id}", outcome)

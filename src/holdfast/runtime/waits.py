@@ -64,7 +64,9 @@ async def sleep(seconds: float) -> None:
 async def sleep_until(when: datetime) -> None:
     """A durable timer that is due at an aware moment."""
     if when.tzinfo is None:
-        raise WorkflowDefect("hf.sleep_until", "needs an aware datetime; a naive one means another moment on another machine")
+        raise WorkflowDefect(
+            "hf.sleep_until", "needs an aware datetime; a naive one means another moment on another machine"
+        )
     await _timer(lambda _: round(when.timestamp() * 1e9), f'"{when.isoformat()}"')
 
 
@@ -113,7 +115,13 @@ async def approval(question: str, data: object = None, *, timeout_s: float | Non
 
 
 async def ask_person(
-    execution: Execution, path: str, name: str, request: bytes, *, hash_of_args: str = "", timeout_s: float | None = None
+    execution: Execution,
+    path: str,
+    name: str,
+    request: bytes,
+    *,
+    hash_of_args: str = "",
+    timeout_s: float | None = None,
 ) -> Decision:
     """An approval wait at `path`. Its id is made from run, path and arguments: if those change, the old id approves nothing."""
     id = wait_id("ap", execution.run, path, hash_of_args or hashlib.sha256(request).hexdigest())
@@ -160,7 +168,9 @@ async def subrun(workflow: Workflow[Any, Any], *args: Any, id: str | None = None
     if error is not None:
         await execution.fail("subrun", path, workflow.name, asked, error)
         raise step_failed(execution.run, path, workflow.name, error, 1)
-    await execution.complete("subrun", path, workflow.name, Outcome(msgspec.Raw(asked), msgspec.Raw(answer)), adds=child_label)
+    await execution.complete(
+        "subrun", path, workflow.name, Outcome(msgspec.Raw(asked), msgspec.Raw(answer)), adds=child_label
+    )
     return workflow.answer.decode(answer)
 
 
@@ -221,5 +231,3 @@ async def _begun(
 
 def _after(timeout_s: float | None) -> Callable[[int], int | None]:
     return lambda now_ns: None if timeout_s is None else now_ns + round(timeout_s * 1e9)
-
-

@@ -22,7 +22,14 @@ class Workflow(Generic[P, R]):
     """A registered workflow; see `workflow`. Start it with `app.start`."""
 
     def __init__(
-        self, fn: Callable[P, Awaitable[R]], *, name: str, version: str, accepts: tuple[str, ...], success: str, budget: Budget
+        self,
+        fn: Callable[P, Awaitable[R]],
+        *,
+        name: str,
+        version: str,
+        accepts: tuple[str, ...],
+        success: str,
+        budget: Budget,
     ) -> None:
         self.__doc__, self.__module__ = fn.__doc__, fn.__module__
         self.fn = fn
@@ -46,7 +53,10 @@ class Workflow(Generic[P, R]):
         """The input as recorded: one JSON object by parameter name. Raises `NotJson` or `WorkflowDefect`."""
         try:
             bound = inspect.signature(self.fn).bind(*args).arguments
-            parts = {name: msgspec.Raw(self._inputs[name].encode(self._inputs[name].check(value))) for name, value in bound.items()}
+            parts = {
+                name: msgspec.Raw(self._inputs[name].encode(self._inputs[name].check(value)))
+                for name, value in bound.items()
+            }
             return encode_json(parts)
         except (TypeError, ValueError) as error:
             raise NotJson(run, path or "start", f"input of {self.name}: {error}") from error
@@ -84,7 +94,9 @@ class AnswerType(Typed[Any]):
                 if getattr(value, name) not in (None, ()):
                     fields[name] = getattr(value, name)
             return msgspec.json.encode(fields)
-        return encode_json({"answer": type(value).__name__.lower(), **{n: getattr(value, n) for n in value.__dataclass_fields__}})
+        return encode_json(
+            {"answer": type(value).__name__.lower(), **{n: getattr(value, n) for n in value.__dataclass_fields__}}
+        )
 
     def decode(self, data: bytes) -> Answer[Any]:
         fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
@@ -156,7 +168,12 @@ REGISTRY = Registry()
 
 
 def workflow(
-    *, version: str, accepts: Sequence[str] = (), success: str = "", name: str | None = None, budget: Budget | None = None
+    *,
+    version: str,
+    accepts: Sequence[str] = (),
+    success: str = "",
+    name: str | None = None,
+    budget: Budget | None = None,
 ) -> Callable[[Callable[P, Awaitable[R]]], Workflow[P, R]]:
     """Declare a workflow: an async function whose steps are journalled.
 

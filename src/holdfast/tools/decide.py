@@ -30,7 +30,9 @@ def args_hash(canonical: bytes) -> str:
     return hashlib.sha256(canonical).hexdigest()
 
 
-def after_unknown(effect: Effect, *, key_age_s: float, key_ttl_s: float, can_reconcile: bool) -> Literal["repeat", "ask", "doubt"]:
+def after_unknown(
+    effect: Effect, *, key_age_s: float, key_ttl_s: float, can_reconcile: bool
+) -> Literal["repeat", "ask", "doubt"]:
     """What to do when an effect was issued and its outcome is not known."""
     if effect in (Effect.READ, Effect.IDEMPOTENT):
         return "repeat"
@@ -40,7 +42,13 @@ def after_unknown(effect: Effect, *, key_age_s: float, key_ttl_s: float, can_rec
 
 
 def gate_reasons(
-    *, needs: Trust, policy: Policy, run_label: Label, argument_labels: Mapping[str, Label], escalated: bool, schema_violations: Sequence[str] = ()
+    *,
+    needs: Trust,
+    policy: Policy,
+    run_label: Label,
+    argument_labels: Mapping[str, Label],
+    escalated: bool,
+    schema_violations: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Why a person must be asked before the effect; empty: it may go ahead.
 

@@ -23,7 +23,9 @@ class Arguments:
         self._fn = fn
         self.signature = inspect.signature(fn)
         annotations = hints(fn)
-        self.injected = tuple(p for p in self.signature.parameters if injected is not None and annotations.get(p) is injected)
+        self.injected = tuple(
+            p for p in self.signature.parameters if injected is not None and annotations.get(p) is injected
+        )
         self._fields = {p: annotations.get(p, Any) for p in self.signature.parameters if p not in self.injected}
 
     @functools.cached_property
@@ -34,7 +36,9 @@ class Arguments:
         fields: dict[str, Any] = {}
         for name, annotation in self._fields.items():
             default = self.signature.parameters[name].default
-            info = Field(default=... if default is inspect.Parameter.empty else default, description=described.get(name))
+            info = Field(
+                default=... if default is inspect.Parameter.empty else default, description=described.get(name)
+            )
             fields[name] = (annotation, info)
         config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
         return cast("type[BaseModel]", create_model(f"{self._name}_arguments", __config__=config, **fields))
@@ -62,7 +66,9 @@ class Arguments:
     def from_model(self, arguments: dict[str, Any] | str) -> bytes:
         """Canonical JSON of what a model wrote. Raises `ValueError` with a message that the model can act on."""
         if isinstance(arguments, str):
-            raise ValueError(f"the arguments of {self._name} must be one JSON object with {self._expected()}; they are not valid JSON")
+            raise ValueError(
+                f"the arguments of {self._name} must be one JSON object with {self._expected()}; they are not valid JSON"
+            )
         return self._canonical(lambda: self.model.model_validate_json(encode_json(arguments), strict=True))
 
     def decode(self, canonical: bytes) -> dict[str, Any]:
@@ -93,10 +99,12 @@ def _sentence(error: Any) -> str:
 
 def _described_arguments(docstring: str) -> dict[str, str]:
     """Descriptions from the `Args:` section of a docstring, so that they are written once."""
-    section = re.search(r"^\s*Args:\s*\n(.*?)(?=^\s*(?:Returns|Raises|Yields|See|Example)s?:|\Z)", docstring, re.S | re.M)
+    section = re.search(
+        r"^\s*Args:\s*\n(.*?)(?=^\s*(?:Returns|Raises|Yields|See|Example)s?:|\Z)", docstring, re.DOTALL | re.MULTILINE
+    )
     if section is None:
         return {}
     found: dict[str, str] = {}
-    for match in re.finditer(r"^\s+(\w+):\s*(.+(?:\n(?!\s+\w+:\s).+)*)", section.group(1), re.M):
+    for match in re.finditer(r"^\s+(\w+):\s*(.+(?:\n(?!\s+\w+:\s).+)*)", section.group(1), re.MULTILINE):
         found[match.group(1)] = " ".join(match.group(2).split())
     return found
