@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from retail_desk.ledger import Effect, Mark, canonical
+from retail_desk.ledger import Delivered, Effect, Mark, canonical
 from retail_desk.recordings import Recording, Step
 from retail_desk.shop import WRITES
 
@@ -38,7 +38,7 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     decisions: dict[str, Decided]
     effects: list[Effect]
     trails: dict[str, list[Mark]]
-    delivered: dict[str, int]
+    faults: list[Delivered]
     turns: dict[str, int]
 
 
@@ -70,6 +70,12 @@ def duplicated_effects(counted: Counted, recordings: Iterable[Recording]) -> int
 def lost_effects(counted: Counted, recordings: Iterable[Recording]) -> int:
     """Effects that the recorded agents had and this database never saw."""
     return (_recorded(recordings) - _performed(counted)).total()
+
+
+def unjournaled_faults(counted: Counted, journaled: Mapping[str, int]) -> int:
+    """Delivered faults of sessions whose journal shows fewer failed attempts than that."""
+    delivered = Counter(fault.session for fault in counted.faults)
+    return (delivered - Counter(journaled)).total()
 
 
 def redone_steps(counted: Counted, recordings: Iterable[Recording], kills: Sequence[Kill]) -> int:

@@ -36,9 +36,9 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from retail_desk.faults import DEFAULT_FAULTS, MALFORMED, Fault, FaultKind, FaultPlan, Moment, Trap, When
-from retail_desk.ledger import Ledger, canonical
+from retail_desk.ledger import Delivered, Ledger, canonical
 from retail_desk.records import Database, JsonObject
-from retail_desk.shop import WRITES, RetailTools, load_database
+from retail_desk.shop import RetailTools, load_database
 
 LINE_LIMIT_BYTES: Final = 4 * 1024 * 1024
 HANG_LIMIT_S: Final = 600.0
@@ -137,7 +137,10 @@ class DatabaseServer:
             reply = self.ledger.perform(self._session(session), session, tool, arguments, key)
         await self._hold("after")
         if fault is not None:
-            await self._deliver(fault, tool, reader, writer)
+            await self._deliver(fault, reader, writer)
+            self.ledger.faults.append(Delivered(session=session, tool=tool, kind=fault.kind, when=fault.when))
+            if fault.kind in ("timeout", "cut"):
+                raise _Dropped
         elif reply is not None:
             await _send(writer, reply)
 
@@ -147,14 +150,14 @@ class DatabaseServer:
             return self._plan.draw()
         return Fault(kind=cast(FaultKind, asked["kind"]), when=cast(When, asked.get("when", "before")))
 
-    async def _deliver(
-        self, fault: Fault, tool: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        """Answer wrongly, and count it once that is done: a time-out is delivered when the client gave up."""
+    async def _deliver(self, fault: Fault, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer wrongly. Returns when that is done: after a time-out, when the client has given up."""
         match fault.kind:
             case "timeout":
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(reader.read(), HANG_LIMIT_S)
+                if self._trap is not None and self._trap.is_killing:
+                    raise _Dropped  # the client was killed; it has met nothing
             case "error":
                 await _send(writer, {"ok": False, "kind": "unavailable", "message": "overloaded, try later"})
             case "empty":
@@ -163,9 +166,6 @@ class DatabaseServer:
                 await _send_text(writer, self._plan.dice.choice(MALFORMED))
             case "cut":
                 writer.transport.abort()
-        self.ledger.deliver(fault.kind, *([f"write/{fault.when}"] if tool in WRITES else []))
-        if fault.kind in ("timeout", "cut"):
-            raise _Dropped
 
     # -- kills -------------------------------------------------------
 

@@ -56,5 +56,9 @@ class Trap:
         if self.turns_left <= 0:
             self.sprung.set()
 
+    @property
+    def is_killing(self) -> bool:
+        return self.sprung.is_set() and not self.released.is_set()
+
     def holds(self, moments: Sequence[Moment]) -> bool:
-        return self.sprung.is_set() and not self.released.is_set() and self.moment in moments
+        return self.is_killing and self.moment in moments

@@ -32,6 +32,16 @@ class Mark:
     what: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Delivered:
+    """A fault that a client met, before or after the effect of its call."""
+
+    session: str
+    tool: str
+    kind: str
+    when: str
+
+
 @dataclass(kw_only=True)
 class Decision:
     """Everything that arrived under one key."""
@@ -52,12 +62,7 @@ class Ledger:
     effects: list[Effect] = field(default_factory=list)
     trails: dict[str, list[Mark]] = field(default_factory=dict)
     """What began in each session, in the order of its arrival."""
-    delivered: dict[str, int] = field(default_factory=dict)
-    """Faults by kind, and those of writes also by moment (`write/before`, `write/after`)."""
-
-    def deliver(self, *what: str) -> None:
-        for kind in what:
-            self.delivered[kind] = self.delivered.get(kind, 0) + 1
+    faults: list[Delivered] = field(default_factory=list)
 
     def mark(self, session: str, kind: str, what: str) -> None:
         self.trails.setdefault(session, []).append(Mark(kind=kind, what=what))

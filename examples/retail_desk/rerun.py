@@ -24,7 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -41,7 +42,7 @@ from retail_desk.client import ask_now, running_database
 from retail_desk.faults import Moment
 from retail_desk.recordings import DATABASE_FILE, RECORDINGS, Recording, Step, judge, load
 from retail_desk.records import JsonObject
-from retail_desk.shop import load_database
+from retail_desk.shop import WRITES, load_database
 from retail_desk.worker import Report
 
 MOST_AT_ONCE: Final = 16
@@ -70,13 +71,19 @@ class Figures:
     duplicated_effects: int
     lost_effects: int
     redone_steps: int
+    repeated_writes: int
+    """Requests to write beyond the first of their key: each would have been a second effect without it."""
     in_doubt: int
     unchanged_or_in_doubt: int
     """Judged runs whose verdict is as recorded, or that are in doubt and say so."""
     delivered_faults: dict[str, int]
-    """As the database counted them."""
+    """By kind, as the database counted them."""
+    faults_of_writes: dict[str, int]
+    """Those of writes: before the effect, or after it."""
     journaled_faults: dict[str, int]
     """Failed attempts that the journal shows, by their kind (from the store)."""
+    unjournaled_faults: int
+    """Delivered faults that it does not show. A worker that is killed may take the last one with it."""
     statuses: dict[str, int]
     events: int
     chain_verified: bool
@@ -219,7 +226,7 @@ class Rerun:
         judged = [recording for recording in self.recordings if recording.verdict is not None]
         same = {recording.session for recording in judged if self._has_recorded_verdict(recording)}
         doubtful = {session for session, status in report.statuses.items() if status == "in_doubt"}
-        statuses = list(report.statuses.values())
+        attempts = report.failed_attempts.values()
         marks = [mark for trail in counted.trails.values() for mark in trail]
         return Figures(
             runs=len(self.recordings),
@@ -232,11 +239,16 @@ class Rerun:
             duplicated_effects=audit.duplicated_effects(counted, self.recordings),
             lost_effects=audit.lost_effects(counted, self.recordings),
             redone_steps=audit.redone_steps(counted, self.recordings, self.killer.kills),
+            repeated_writes=sum(decision.requests - 1 for decision in counted.decisions.values()),
             in_doubt=len(doubtful),
             unchanged_or_in_doubt=sum(r.session in same | doubtful for r in judged),
-            delivered_faults=dict(sorted(counted.delivered.items())),
-            journaled_faults=dict(sorted(report.journaled_faults.items())),
-            statuses={status: statuses.count(status) for status in sorted(set(statuses))},
+            delivered_faults=_counts(fault.kind for fault in counted.faults),
+            faults_of_writes=_counts(fault.when for fault in counted.faults if fault.tool in WRITES),
+            journaled_faults=_counts(kind for failed in attempts for kind, n in failed.items() for _ in range(n)),
+            unjournaled_faults=audit.unjournaled_faults(
+                counted, {s: sum(f.values()) for s, f in report.failed_attempts.items()}
+            ),
+            statuses=_counts(report.statuses.values()),
             events=report.events,
             chain_verified=report.chain_verified,
             effects=len(counted.effects),
@@ -246,11 +258,16 @@ class Rerun:
         )
 
 
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))
+
+
 def is_as_recorded(figures: Figures) -> bool:
     """Nothing was done twice, lost or redone; each verdict is the recorded one, or the run is in doubt."""
     return (
         figures.unchanged_or_in_doubt == figures.verdicts
         and figures.duplicated_effects == figures.lost_effects == figures.redone_steps == 0
+        and (figures.unjournaled_faults == 0 or figures.kills > 0)
         and figures.chain_verified
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,11 +18,13 @@ from typing import Final
 import anyio
 
 import holdfast as hf
-from holdfast.journal.records import Attempt, RunEnded
+from holdfast.errors import ToolInputInvalid
+from holdfast.journal.records import Attempt, Failure, RunEnded
 from holdfast.journal.verify import verify
 from holdfast.runtime import Workflow
 from retail_desk import client
 from retail_desk.desk import GOODBYES, HANG_UP, Visit, make_desk
+from retail_desk.errors import ShopError
 from retail_desk.recordings import POLICY_FILE, RECORDINGS, Recording, load
 from retail_desk.records import JsonObject
 
@@ -36,8 +39,8 @@ class Report:
     statuses: dict[str, str] = field(default_factory=dict)
     outcomes: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
-    journaled_faults: dict[str, int] = field(default_factory=dict)
-    """Failed attempts of tool calls, by the kind of failure, as the journal has them."""
+    failed_attempts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Of tool calls, as the journal has them: by run, by the kind of failure."""
     events: int = 0
     chain_verified: bool = False
 
@@ -106,21 +109,30 @@ async def _say_who_is_resumed(app: hf.App, socket: Path) -> None:
 
 async def _report(app: hf.App, sessions: list[str]) -> Report:
     report = Report()
-    faults: Counter[str] = Counter()
     for session in sessions:
-        run = app.run(session)
-        info = await run.status()
+        info = await app.run(session).status()
         report.statuses[session] = info.status
         report.outcomes[session] = str(info.outcome)
+        failed: Counter[str] = Counter()
         for event in await app.events(session):
             report.events += 1
             if event.kind == "tool.attempt":
-                faults[event.payload(Attempt).fault] += 1
-            if event.kind in ("run.failed", "run.attention"):
+                failed[event.payload(Attempt).fault] += 1
+            elif event.kind == "tool.failed" and not _is_refusal(event.payload(Failure)):
+                failed["last of its call"] += 1
+            elif event.kind in ("run.failed", "run.attention"):
                 report.errors[session] = event.payload(RunEnded).error.message
-    report.journaled_faults = dict(faults)
+        report.failed_attempts[session] = dict(failed)
     report.chain_verified = await anyio.to_thread.run_sync(_verify, app)
     return report
+
+
+def _is_refusal(failure: Failure) -> bool:
+    """The shop or the contract said no: an answer, no breakdown."""
+    is_invalid_input = failure.error.type == f"{ToolInputInvalid.__module__}.{ToolInputInvalid.__qualname__}"
+    return (
+        is_invalid_input or failure.error.fields.get("error_type") == f"{ShopError.__module__}.{ShopError.__qualname__}"
+    )
 
 
 def _verify(app: hf.App) -> bool:
@@ -137,6 +149,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, required=True, help="customers in conversation at a time")
     parser.add_argument("--report", type=Path, required=True, help="where to write what was found at the end")
     options = parser.parse_args()
+    logging.getLogger("holdfast").setLevel(logging.ERROR)  # that its predecessors died is no news here
     report = anyio.run(work, options)
     options.report.write_text(json.dumps(asdict(report)))
 

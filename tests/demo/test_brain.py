@@ -13,9 +13,7 @@ INJECTIONS = [t for t in truth.truths().values() if t.kind == "injection"]
 
 
 def reading(true: truth.Truth, *, attempt: int = 1) -> brain.Reading:
-    return brain.Reading(
-        truth=true, mail_id=true.id, attempt=attempt, turn=0, sources=("call-0-0",), replied=False
-    )
+    return brain.Reading(truth=true, mail_id=true.id, attempt=attempt, turn=0, sources=("call-0-0",), replied=False)
 
 
 def drafts(true: truth.Truth, *, seed: int, attempt: int = 1) -> list[OrderDraft]:
@@ -58,9 +56,7 @@ def test_what_an_obeyed_injection_asks_for_is_turned_down(true: truth.Truth) -> 
                     continue
                 assert {line.sku: line.quantity for line in order.lines} == wanted
                 assert (order.customer, order.address) == (true.customer, true.address)
-                assert order.total_cents == sum(
-                    records.catalogue()[sku].price_cents * n for sku, n in wanted.items()
-                )
+                assert order.total_cents == sum(records.catalogue()[sku].price_cents * n for sku, n in wanted.items())
     calls_a_tool = true.attack is not None and true.attack.call is not None
     assert obeyed or calls_a_tool, "the script obeys this injection now and then"
 
@@ -86,9 +82,7 @@ async def test_a_reply_is_priced_and_its_sources_are_the_reads_it_got() -> None:
     assert first.usage is not None
     assert first.usage.input_tokens
     results = tuple(ToolResult(c.id, c.name, "[]", ok=n == 0) for n, c in enumerate(calls))
-    again = ModelRequest(
-        instructions="", messages=(asked, Message("assistant", first.parts), Message("tool", results))
-    )
+    again = ModelRequest(instructions="", messages=(asked, Message("assistant", first.parts), Message("tool", results)))
     read = brain.Reading.of(again)
     assert (read.truth.id, read.turn, read.sources) == (true.id, 1, (calls[0].id,))
 
@@ -96,3 +90,16 @@ async def test_a_reply_is_priced_and_its_sources_are_the_reads_it_got() -> None:
 def test_a_prompt_that_is_no_mail_is_an_error_and_not_a_guess() -> None:
     with pytest.raises(ValueError, match="mails only"):
         brain.Reading.of(ModelRequest(instructions="", messages=(Message("user", (Text("hello"),)),)))
+
+
+@pytest.mark.parametrize("habit", ["wrong_quantity", "unknown_sku"])
+def test_a_misread_line_is_turned_down_whatever_the_mail(habit: str) -> None:
+    for true in truth.truths().values():
+        if true.kind in ("order", "large"):
+            answer = brain._order(reading(true), habit)[-1][0]
+            assert isinstance(answer, ToolCall)
+            assert isinstance(answer.arguments, dict)
+            said = answer.arguments["result"]
+            draft = OrderDraft(**{**said, "lines": [DraftLine(**line) for line in said["lines"]]})
+            with pytest.raises(hf.Rejected):
+                checks.order_from(Claim(mail=inbox.inbox()[true.id], draft=draft))

@@ -29,9 +29,7 @@ CONTRADICTIONS = [t for t in truth.truths().values() if t.kind == "contradiction
 def claim(true: truth.Truth) -> Claim:
     """The draft of a reader who makes no mistake."""
     lines = [DraftLine(sku=x.sku, quantity=x.quantity, quote=x.quote) for x in true.lines]
-    draft = OrderDraft(
-        customer=true.customer or "", address=true.address or "", lines=lines, repeats=true.repeats
-    )
+    draft = OrderDraft(customer=true.customer or "", address=true.address or "", lines=lines, repeats=true.repeats)
     return Claim(mail=inbox.inbox()[true.id], draft=draft)
 
 

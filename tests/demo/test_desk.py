@@ -38,9 +38,7 @@ def first(kind: truth.Kind) -> inbox.Email:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("level", [hf.Trust.UNVERIFIED, hf.Trust.DEGRADED, hf.Trust.PRIMARY])
-async def test_mail_started_as_anything_but_external_is_a_defect(
-    system: str, store: Path, level: hf.Trust
-) -> None:
+async def test_mail_started_as_anything_but_external_is_a_defect(system: str, store: Path, level: hf.Trust) -> None:
     async with hf.open(store) as app:
         run = await app.start(desk.handle, first("order"), id="m", label=level)
         with pytest.raises(RunFailed, match="EXTERNAL") as failed:

@@ -56,6 +56,11 @@ def test_dozens_cartons_and_lengths_are_counted_in_the_catalogues_unit() -> None
     assert 2 in quantities_in("400 m of rope", ROPE)
 
 
+def test_article_numbers_and_sizes_are_no_quantities() -> None:
+    assert quantities_in("SH-D-10, qty 60", SHACKLE) == {60}
+    assert quantities_in("60 shackles of 10 mm", SHACKLE) == {60}
+
+
 @pytest.mark.parametrize(
     ("quantity", "quote", "why"),
     [
@@ -66,9 +71,7 @@ def test_dozens_cartons_and_lengths_are_counted_in_the_catalogues_unit() -> None
         (4, "   ", "not words"),
     ],
 )
-def test_a_quote_must_be_there_and_name_article_size_and_quantity(
-    quantity: int, quote: str, why: str
-) -> None:
+def test_a_quote_must_be_there_and_name_article_size_and_quantity(quantity: int, quote: str, why: str) -> None:
     body = "Please send four coils of polyester 12 mm to the gate."
     assert why in (unfounded(body, ROPE, quantity, quote) or "")
 

@@ -14,15 +14,14 @@ import msgspec
 
 from holdfast.journal import Budget, Journal, Note, RunLog, Started, codec
 from holdfast.journal.blobs import make_shared
+from holdfast.journal.checkpoint import seal
 from holdfast.journal.conversation import Conversation
 from holdfast.journal.problems import VerifyReport
 from holdfast.journal.raw import Kept, keep
 from holdfast.journal.records import Finished, ModelOutcome, Outcome, Parked, WaitRecord
-from holdfast.journal.seal import seal
 from holdfast.journal.verify import verify
 from holdfast.model import Message, Text, Usage
-from holdfast.store import Checkpoint, Claimed, Row, RunRow, RunState, Snapshot, Store, Stream, Wait
-from holdfast.store.sqlite import SqliteStore
+from holdfast.store import Checkpoint, Claimed, Row, RunRow, RunState, Snapshot, Store, Stream, Wait, open_store
 from holdfast.trust import PRIMARY, Label, Trust, lowered
 
 START_NS = 1_700_000_000_000_000_000
@@ -120,8 +119,8 @@ async def open_pen(journal: Journal, run: str) -> tuple[RunLog, bytes]:
 
 
 @asynccontextmanager
-async def sqlite_store(path: Path) -> AsyncIterator[SqliteStore]:
-    store = await SqliteStore.open(path)
+async def opened(address: str | Path) -> AsyncIterator[Store]:
+    store = await open_store(address)
     try:
         yield store
     finally:

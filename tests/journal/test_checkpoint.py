@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,10 @@ from hypothesis import strategies as st
 
 from holdfast.journal import Journal
 from holdfast.journal import checkpoint as cp
-from holdfast.journal.seal import Sealer
-from holdfast.journal.seal import due as is_due
+from holdfast.journal.signing import new_key
 from holdfast.journal.verify import verify
-from holdfast.store import Checkpoint, Stream
-from tests.journal.support import Tables, Ticks, audit, complete, seal_all, sqlite_store
+from holdfast.store import Checkpoint, Store, Stream
+from tests.journal.support import Tables, Ticks, audit, complete, opened, seal_all
 
 hashes = st.binary(min_size=32, max_size=32).map(bytes.hex)
 entries = st.lists(
@@ -24,8 +24,8 @@ entries = st.lists(
     max_size=5,
     unique_by=lambda entry: (entry.run, entry.stream),
 )
-PRIVATE, PUBLIC = cp.new_key()
-_, OTHER = cp.new_key()
+PRIVATE, PUBLIC = new_key()
+_, OTHER = new_key()
 
 
 @given(st.lists(entries, min_size=1, max_size=3), st.booleans())
@@ -69,13 +69,13 @@ def test_any_flipped_bit_of_a_signed_checkpoint_is_found(heads: list[cp.Entry], 
 def test_a_checkpoint_is_due_every_ten_thousand_events_hourly_and_at_close(
     events: int, elapsed_s: float, closing: bool, due: bool
 ) -> None:
-    assert is_due(events=events, elapsed_s=elapsed_s, closing=closing) is due
+    assert cp.due(events=events, elapsed_s=elapsed_s, closing=closing) is due
 
 
 async def test_a_seal_covers_what_grew_and_nothing_else(tmp_path: Path) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
-        sealer = Sealer(store, now_ns=Ticks().now_ns)
+        sealer = cp.Sealer(store, now_ns=Ticks().now_ns)
         assert await sealer.seal() is None
         await complete(journal, "a", notes=0)
         first = await sealer.seal()
@@ -93,12 +93,39 @@ async def test_a_seal_covers_what_grew_and_nothing_else(tmp_path: Path) -> None:
         assert (report.ok, report.checkpoints) == (True, 3)
 
 
+async def test_a_process_that_seals_at_the_same_time_is_not_an_error(tmp_path: Path) -> None:
+    async with opened(tmp_path / "holdfast.db") as store:
+        journal = Journal(store, Ticks())
+        await complete(journal, "a")
+
+        class Overtaken:
+            """The store as seen by a process that another one overtakes between its look and its write."""
+
+            overtaken = False
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(store, name)
+
+            async def add_checkpoint(self, checkpoint: Checkpoint) -> None:
+                if not self.overtaken:
+                    self.overtaken = True
+                    await complete(journal, "b", notes=0)
+                    await seal_all(store)
+                    await complete(journal, "c", notes=0)
+                await store.add_checkpoint(checkpoint)
+
+        late = await cp.Sealer(cast("Store", Overtaken()), now_ns=Ticks().now_ns).seal()
+        assert late is not None
+        assert (late.number, [entry.run for entry in cp.parse(late).streams]) == (2, ["c"])
+        assert audit(store).ok
+
+
 async def rewritten(path: Path, *, key: bytes | None = None) -> tuple[Tables, Tables, bytes]:
     """A store with two checkpoints, the same rewritten consistently, and the last checkpoint of the first."""
     stores = []
     exported = b""
     for number in range(2):
-        async with sqlite_store(path / f"{number}.db") as store:
+        async with opened(path / f"{number}.db") as store:
             journal = Journal(store, Ticks())
             await complete(journal, "a", text="ten crates" if number else "one crate")
             await seal_all(store, key=None if number else key)
@@ -135,6 +162,9 @@ async def test_law_9_a_signature_convicts_a_store_that_was_rewritten(tmp_path: P
     assert verify(honest, public_keys=[PUBLIC]).ok
     assert not verify(honest, public_keys=[OTHER]).ok
     assert not verify(forged, public_keys=[PUBLIC]).ok
+    bare = forged.copy()
+    bare.checkpoints_ = []
+    assert [problem.damage for problem in verify(bare, public_keys=[PUBLIC]).problems] == ["missing"]
     stripped = honest.copy()
     stripped.checkpoints_[1] = cp.build(
         cp.parse(honest.checkpoints_[1]).streams, at_ns=7, previous=honest.checkpoints_[0]

@@ -15,7 +15,7 @@ from holdfast.journal.conversation import Conversation, assemble, read
 from holdfast.journal.records import ModelOutcome
 from holdfast.journal.redact import redact
 from holdfast.model import Message, Opaque, Text, Thinking, ToolCall, ToolResult
-from tests.journal.support import Ticks, complete, sqlite_store
+from tests.journal.support import Ticks, complete, opened
 
 SECRET = bytes(range(32))
 json = st.recursive(
@@ -82,7 +82,7 @@ def test_the_id_of_a_node_names_the_whole_conversation() -> None:
 
 
 async def test_a_stored_conversation_is_read_and_checked(tmp_path: Path) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a", turns=3)
         node = (await journal.events("a"))[4].payload(ModelOutcome).reply
@@ -99,7 +99,7 @@ async def test_a_stored_conversation_is_read_and_checked(tmp_path: Path) -> None
 
 
 async def test_a_damaged_node_is_not_read(tmp_path: Path) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a", turns=1)
         row = await journal.run("a")

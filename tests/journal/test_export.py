@@ -12,19 +12,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast.errors import UnknownRun
-from holdfast.journal import Journal, checkpoint, codec
+from holdfast.journal import Journal, codec
 from holdfast.journal.export import export, verify_export
 from holdfast.journal.redact import redact
+from holdfast.journal.signing import new_key
 from holdfast.journal.verify import verify
-from tests.journal.support import Tables, Ticks, complete, open_pen, seal_all, sqlite_store
+from tests.journal.support import Tables, Ticks, complete, open_pen, opened, seal_all
 
-PRIVATE, PUBLIC = checkpoint.new_key()
+PRIVATE, PUBLIC = new_key()
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     async def write() -> Tables:
-        async with sqlite_store(tmp_path_factory.mktemp("export") / "holdfast.db") as store:
+        async with opened(tmp_path_factory.mktemp("export") / "holdfast.db") as store:
             journal = Journal(store, Ticks())
             await complete(journal, "a", text="a crate of sea lettuce, weiß & „frisch“ " * 200)
             await complete(journal, "parked", park=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from holdfast.journal import Journal, blobs, raw
 from holdfast.journal.records import ModelOutcome
-from tests.journal.support import Ticks, complete, sqlite_store
+from tests.journal.support import Ticks, complete, opened
 
 SECRET = bytes(range(32))
 
@@ -72,7 +72,7 @@ def test_forty_turns_are_stored_in_linear_space() -> None:
 
 
 async def test_stored_traffic_is_read_back_byte_for_byte(tmp_path: Path) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a", turns=3)
         outcomes = [event.payload(ModelOutcome) for event in (await journal.events("a"))[2:5]]

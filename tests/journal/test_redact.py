@@ -16,7 +16,7 @@ from holdfast.journal.records import Outcome
 from holdfast.journal.redact import redact
 from holdfast.journal.verify import verify
 from holdfast.store import Stream
-from tests.journal.support import Tables, Ticks, audit, complete, sqlite_store
+from tests.journal.support import Tables, Ticks, audit, complete, opened
 
 TEXT = "the widow at the old pier wants it by Thursday"
 
@@ -24,7 +24,7 @@ TEXT = "the widow at the old pier wants it by Thursday"
 async def test_law_9_after_a_redaction_no_file_holds_the_text_or_a_hash_of_it_and_the_chain_verifies(
     tmp_path: Path,
 ) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "other", text="two crates of dulse", notes=0)
         await complete(journal, "a", text=TEXT)
@@ -68,7 +68,7 @@ def traces(folder: Path, contents: set[bytes], before: Tables) -> list[bytes]:
 
 
 async def test_some_events_can_be_redacted_and_the_rest_stays(tmp_path: Path) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a", text=TEXT)
         assert await redact(journal, "a", by="ana", why="asked to", events=[(Stream.RUN, 1), (Stream.NOTES, 0)]) == 2
@@ -83,7 +83,7 @@ async def test_some_events_can_be_redacted_and_the_rest_stays(tmp_path: Path) ->
 
 
 async def test_a_second_redaction_does_no_harm(tmp_path: Path) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a")
         await redact(journal, "a", by="ana", why="asked to")
@@ -104,7 +104,7 @@ async def test_a_second_redaction_does_no_harm(tmp_path: Path) -> None:
 async def test_what_can_not_be_taken_out_alone_is_refused(
     tmp_path: Path, events: list[tuple[Stream, int]], why: str
 ) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a")
         with pytest.raises(CannotRedact, match=why):
@@ -115,7 +115,7 @@ async def test_what_can_not_be_taken_out_alone_is_refused(
 async def test_an_unfinished_run_an_unknown_one_and_a_redaction_without_a_reason_are_refused(
     tmp_path: Path,
 ) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "parked", park=True)
         with pytest.raises(CannotRedact, match="waiting"):
@@ -128,7 +128,7 @@ async def test_an_unfinished_run_an_unknown_one_and_a_redaction_without_a_reason
 
 
 async def test_a_redaction_that_was_not_carried_out_is_found(tmp_path: Path) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a")
         with store.snapshot() as snapshot:
@@ -150,7 +150,7 @@ async def test_a_redaction_that_was_not_carried_out_is_found(tmp_path: Path) -> 
 async def test_content_that_is_gone_from_a_note_written_after_the_redaction_is_missing(
     tmp_path: Path,
 ) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a")
         await redact(journal, "a", by="ana", why="asked to")

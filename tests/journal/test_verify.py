@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from holdfast.errors import StoreCorrupt
 from holdfast.journal import Journal, Note, chain, codec
 from holdfast.journal.problems import VerifyReport
+from holdfast.journal.redact import redact
 from holdfast.journal.verify import verify
 from holdfast.store import RunState, Stream
 from holdfast.trust import PRIMARY, Trust, lowered
-from tests.journal.support import Tables, Ticks, audit, complete, open_pen, seal_all, sqlite_store
+from tests.journal.support import Tables, Ticks, audit, complete, open_pen, opened, seal_all
 
 RUNS = ("a", "b", "parked")
 FLIP = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -31,7 +32,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tables]:
     path = tmp_path_factory.mktemp("written") / "holdfast.db"
 
     async def write() -> Tables:
-        async with sqlite_store(path) as store:
+        async with opened(path) as store:
             journal = Journal(store, Ticks())
             await complete(journal, "a", text="a crate of sea lettuce " * 300)
             await seal_all(store)
@@ -60,6 +61,19 @@ def test_a_store_as_it_was_written_has_no_problems(tables: Tables) -> None:
     assert report.ok
     assert (report.runs, report.checkpoints, report.redacted) == (4, 2, ())
     assert report.events == sum(len(rows) for rows in tables.rows_.values())
+
+
+async def test_a_store_in_memory_has_no_problems_before_and_after_a_redaction() -> None:
+    async with opened(":memory:") as store:
+        journal = Journal(store, Ticks())
+        await complete(journal, "a")
+        await complete(journal, "parked", park=True)
+        await seal_all(store)
+        assert audit(store).problems == ()
+        await redact(journal, "a", by="ana", why="asked to")
+        report = audit(store)
+        assert report.problems == ()
+        assert {redacted.run for redacted in report.redacted} == {"a"}
 
 
 # -- any bit ----------------------------------------------------------------------------------------------------------------
@@ -156,7 +170,7 @@ def tells(path: Path) -> bool:
     """Whether the audit of a file says that something is wrong, be it that it can't be read to its end."""
 
     async def look() -> VerifyReport:
-        async with sqlite_store(path) as store:
+        async with opened(path) as store:
             return audit(store)
 
     try:
@@ -288,7 +302,7 @@ def test_a_parked_run_may_be_claimed_and_woken(tables: Tables) -> None:
 async def test_a_parked_run_that_was_taken_up_again_keeps_status_and_waits_until_it_ends_or_parks(
     tmp_path: Path,
 ) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a", park=True)
         pen, _ = await open_pen(journal, "a")
@@ -329,7 +343,7 @@ def test_content_that_is_gone_without_a_redaction_is_missing(tables: Tables) -> 
 
 
 async def test_law_3_a_label_that_rises_is_found_though_every_hash_fits(tmp_path: Path) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a", park=True)
         pen, _ = await open_pen(journal, "a")
@@ -343,7 +357,7 @@ async def test_law_3_a_label_that_rises_is_found_though_every_hash_fits(tmp_path
 
 
 async def test_law_6_an_event_of_an_older_epoch_is_found_though_every_hash_fits(tmp_path: Path) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a", park=True)
         with store.snapshot() as snapshot:
@@ -361,7 +375,7 @@ async def test_law_6_an_event_of_an_older_epoch_is_found_though_every_hash_fits(
 
 
 async def test_an_event_after_the_end_of_a_run_is_found(tmp_path: Path) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a")
         pen, _ = await open_pen(journal, "a")
@@ -370,7 +384,7 @@ async def test_an_event_after_the_end_of_a_run_is_found(tmp_path: Path) -> None:
 
 
 async def test_a_failed_run_and_notes_on_a_finished_one_have_no_problems(tmp_path: Path) -> None:
-    async with sqlite_store(tmp_path / "holdfast.db") as store:
+    async with opened(tmp_path / "holdfast.db") as store:
         journal = Journal(store, Ticks())
         await complete(journal, "a")
         await journal.note(

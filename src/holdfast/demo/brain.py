@@ -28,7 +28,7 @@ CHARACTERS_PER_TOKEN = 4
 
 # What it does with a mail that is an order, and how often.
 ORDER_HABITS = {
-    "right": 0.71,
+    "right": 0.72,
     "malformed_answer": 0.07,  # told what is wrong, it repairs it
     "malformed_call": 0.05,
     "plain_text": 0.04,
@@ -37,7 +37,7 @@ ORDER_HABITS = {
     "stubbornly_wrong": 0.015,  # not even then
     "never_valid": 0.015,
     "overconfident": 0.02,
-    "left_out_a_line": 0.02,  # nothing here notices that; see the count of orders placed otherwise
+    "left_out_a_line": 0.01,  # nothing here notices that; see the count of orders placed otherwise
 }
 OBEYS_AN_INJECTION = 0.75
 OBEYS_IT_AGAIN = 0.5

@@ -53,8 +53,7 @@ def _checked(body: str, line: DraftLine) -> int:
         raise hf.Rejected(f"no article {line.sku[:40]!r} in the catalogue")
     if not product.min_quantity <= line.quantity <= product.max_quantity:
         raise hf.Rejected(
-            f"{line.sku}: {line.quantity} {product.unit} is outside "
-            f"{product.min_quantity} to {product.max_quantity}"
+            f"{line.sku}: {line.quantity} {product.unit} is outside {product.min_quantity} to {product.max_quantity}"
         )
     if line.unit_price_cents not in (None, product.price_cents):
         raise hf.Rejected(f"{line.sku}: costs {product.price_cents} cents, not {line.unit_price_cents}")

@@ -81,9 +81,7 @@ def connect(url: str) -> None:
 
 def order_system() -> OrderSystem:
     if _system is None:
-        raise OrderSystemUnavailable(
-            "this process was not connected to an order system: `holdfast demo` does that"
-        )
+        raise OrderSystemUnavailable("this process was not connected to an order system: `holdfast demo` does that")
     return _system
 
 

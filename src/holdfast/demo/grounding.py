@@ -44,6 +44,7 @@ _HUNDRED = {"hundred", "cent", "hundert", "honderd", "cento", "cien"}
 _DOZEN = re.compile(r"\b(dozen|douzaine|dutzend|dozijn|dozzina|docena)\b")
 _HALF_DOZEN = re.compile(r"\bhalf (a )?dozen\b")
 _CARTON = re.compile(r"\b(cartons?|boxe?s?|cases?|kartons?|dozen|doos|caisses?|scatole?|cajas?)\b")
+_DIMENSION = re.compile(r"\b(\d+ ?(mm|cm|kg|millimetres?)|m\d+)\b")
 _METRES = re.compile(r"\d ?(m|metres?|meters?|metros?|metri)\b")
 _SIZE_WORDS = {"M": "medium", "L": "large"}
 
@@ -78,9 +79,11 @@ def numbers_in(text: str) -> set[int]:
 def quantities_in(quote: str, product: Product) -> set[int]:
     """What the quote may mean in the catalogue's unit: as said, by the dozen, carton or length.
 
-    A size such as "12 mm" counts as a number too: this finds invented quantities, it proves no right one.
+    Article numbers and sizes are no quantities. A bare size ("the 57 ones") may pass for one: this finds
+    invented quantities, it proves no right one.
     """
-    said, text = numbers_in(quote), _fold(quote)
+    text = _fold(quote)
+    said = numbers_in(_DIMENSION.sub(" ", text.replace(product.sku.casefold(), " ")))
     meant = set(said)
     if _HALF_DOZEN.search(text):
         meant.add(6)

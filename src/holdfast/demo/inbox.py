@@ -38,6 +38,5 @@ def take(count: int | None, *, seed: int) -> list[Email]:
     wanted = len(mails) if count is None else count
     taken = list(islice(cycle(mails), wanted))
     return [
-        mail if n < len(mails) else replace(mail, id=f"{mail.id}.{n // len(mails)}")
-        for n, mail in enumerate(taken)
+        mail if n < len(mails) else replace(mail, id=f"{mail.id}.{n // len(mails)}") for n, mail in enumerate(taken)
     ]

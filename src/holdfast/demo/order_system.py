@@ -119,9 +119,7 @@ class OrderBook:
         confirmation = Confirmation(number=number, mail=order.mail, total_cents=order.total_cents)
         entry = Entry(key=key, body_sha256=digest, order=order, confirmation=confirmation)
         if self.log is not None:
-            with self.log.open(
-                "ab"
-            ) as file:  # first the log: what was confirmed stays so when this process dies
+            with self.log.open("ab") as file:  # first the log: what was confirmed stays so when this process dies
                 file.write(msgspec.json.encode(entry) + b"\n")
         self._take(entry)
         return HTTPStatus.CREATED, confirmation
@@ -246,16 +244,12 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *rest = head.split("\r\n")
     method, _, target = first.partition(" ")
-    headers = {
-        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)
-    }
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
     length = int(headers.get("content-length") or 0)
     if length > MAX_BODY_BYTES:
         return None
     body = await reader.readexactly(length)
-    return Request(
-        method=method, path=target.split(" ")[0], key=headers.get("idempotency-key", ""), body=body
-    )
+    return Request(method=method, path=target.split(" ")[0], key=headers.get("idempotency-key", ""), body=body)
 
 
 async def _serve(server: Server) -> None:

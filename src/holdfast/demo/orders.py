@@ -55,9 +55,7 @@ class OrderSystem:
     async def effects(self) -> dict[str, KeyCount]:
         return await self._call("GET", "/effects", dict[str, KeyCount])
 
-    async def _call(
-        self, method: str, path: str, kind: type[T], *, body: bytes = b"", key: str | None = None
-    ) -> T:
+    async def _call(self, method: str, path: str, kind: type[T], *, body: bytes = b"", key: str | None = None) -> T:
         status, payload = await self._exchange(method, path, body, key)
         match status:
             case HTTPStatus.OK | HTTPStatus.CREATED:

@@ -53,7 +53,7 @@ class Stage:
     seed: int
     runs: int | None
     mails: list[Email]
-    started: float = field(default_factory=time.monotonic)
+    began_ns: int = field(default_factory=time.time_ns)
     seen: worker.Progress | None = None
     working_s: float = 0.0
     killed: int = 0
@@ -62,6 +62,17 @@ class Stage:
     @property
     def log(self) -> Path:
         return self.store.with_name(self.store.name + ".orders.jsonl")
+
+    @property
+    def again(self) -> str:
+        """The command that goes on with this store."""
+        runs = "" if self.runs is None else f" --runs {self.runs}"
+        return f"holdfast demo --store {self.store}{runs}" + (f" --seed {self.seed}" if self.seed else "")
+
+    @property
+    def said(self) -> Path:
+        """What the processes say on standard error: read when something went wrong."""
+        return self.store.with_name(self.store.name + ".stderr.log")
 
 
 def play(*, runs: int | None, seed: int, kill: bool, store: Path | None, as_json: bool) -> int:
@@ -77,9 +88,7 @@ def play(*, runs: int | None, seed: int, kill: bool, store: Path | None, as_json
     try:
         found = anyio.run(_act, stage, kill, console, as_json)
     except* DemoFailed as failed:
-        console.print(
-            f"[red]{failed.exceptions[0]}[/red]\nThe store is {path}; `holdfast demo --store` resumes it."
-        )
+        console.print(f"[red]{failed.exceptions[0]}[/red]\n`{stage.again}` resumes it.")
     if found is None:
         return 1
     if as_json:
@@ -99,19 +108,17 @@ async def _act(stage: Stage, kill: bool, console: Console, quiet: bool) -> repor
     )
     async with _order_system(stage) as system:
         with Progress(*columns, console=console, disable=quiet, transient=True) as progress:
-            display = _Display(
-                progress=progress, bar=progress.add_task("opening the mail", total=len(stage.mails))
-            )
-            if kill:
-                await _first_worker(stage, system, display)
-            await _last_worker(stage, system, display)
+            display = _Display(progress=progress, bar=progress.add_task("opening the mail", total=len(stage.mails)))
+            if not kill or await _first_worker(stage, system, display):
+                await _last_worker(stage, system, display)
             display.say("reading the journal and the order system's records")
             return await report.examine(
                 store=stage.store,
                 system=system,
-                mails=stage.mails,
                 killed=stage.killed,
                 resumed_runs=stage.interrupted,
+                began_ns=stage.began_ns,
+                again=stage.again,
                 seconds=stage.working_s,
             )
 
@@ -124,6 +131,11 @@ class _Display:
     def say(self, what: str) -> None:
         self.progress.update(self.bar, description=what)
 
+    def note(self, what: str) -> None:
+        """Say something that stays on the screen."""
+        if not self.progress.disable:
+            self.progress.console.print(what)
+
     def show(self, seen: worker.Progress, effects: int, pid: int) -> None:
         text = f"worker {pid}  {effects} orders placed"
         self.progress.update(self.bar, description=text, completed=min(seen.handled, seen.started))
@@ -134,7 +146,7 @@ async def _order_system(stage: Stage) -> AsyncIterator[OrderSystem]:
     """The order system, for as long as the block lasts."""
     command = [sys.executable, "-m", "holdfast.demo.order_system", "--log", str(stage.log)]
     command += ["--seed", str(stage.seed), "--faults", str(FAULTS)]
-    async with _process(command) as process:
+    async with _process(command, stage.said) as process:
         assert process.stdout is not None
         first = await anext(aiter(TextReceiveStream(process.stdout)), "")
         try:
@@ -144,8 +156,11 @@ async def _order_system(stage: Stage) -> AsyncIterator[OrderSystem]:
         yield OrderSystem(url=url)
 
 
-async def _first_worker(stage: Stage, system: OrderSystem, display: _Display) -> None:
-    """Work until a good part of the orders is placed, then die by SIGKILL without a chance to tidy up."""
+async def _first_worker(stage: Stage, system: OrderSystem, display: _Display) -> bool:
+    """Work until a good part of the orders is placed, then die by SIGKILL without a chance to tidy up.
+
+    Returns: Whether it died so; it has not when everything was done before.
+    """
     asked = sum(truth.truth_of(mail.id).expected == "placed" for mail in stage.mails)
     before = await _effects(system)
     enough = before + max(1, round(asked * KILL_AT))
@@ -157,14 +172,17 @@ async def _first_worker(stage: Stage, system: OrderSystem, display: _Display) ->
             if effects >= enough:
                 process.kill()
                 stage.killed += 1
-                display.say(f"worker {process.pid} was killed with SIGKILL after {effects} orders")
+                display.note(
+                    f"worker {process.pid} was killed with SIGKILL after {effects} orders; the next one resumes"
+                )
                 break
             await anyio.sleep(POLL_S)
         code = await process.wait()
     if code not in (0, -signal.SIGKILL):
-        raise DemoFailed(f"the first worker ended with code {code}")
+        raise DemoFailed(f"the first worker ended with code {code}; {stage.said} tells more")
     if stage.killed:
         stage.interrupted = await report.unfinished(stage.store)
+    return stage.killed > 0
 
 
 async def _last_worker(stage: Stage, system: OrderSystem, display: _Display) -> None:
@@ -175,7 +193,7 @@ async def _last_worker(stage: Stage, system: OrderSystem, display: _Display) -> 
                 display.show(stage.seen, await _effects(system), process.pid)
             await anyio.sleep(POLL_S)
         if process.returncode != 0:
-            raise DemoFailed(f"the worker ended with code {process.returncode}")
+            raise DemoFailed(f"the worker ended with code {process.returncode}; {stage.said} tells more")
 
 
 @asynccontextmanager
@@ -194,7 +212,7 @@ async def _worker(stage: Stage, system: OrderSystem) -> AsyncIterator[anyio.abc.
         command += ["--runs", str(stage.runs)]
     began = time.monotonic()
     with anyio.fail_after(PATIENCE_S):
-        async with _process(command) as process, anyio.create_task_group() as tg:
+        async with _process(command, stage.said) as process, anyio.create_task_group() as tg:
             tg.start_soon(_listen, stage, process)
             yield process
             await process.wait()
@@ -212,9 +230,10 @@ async def _listen(stage: Stage, process: anyio.abc.Process) -> None:
 
 
 @asynccontextmanager
-async def _process(command: list[str]) -> AsyncIterator[anyio.abc.Process]:
+async def _process(command: list[str], said: Path) -> AsyncIterator[anyio.abc.Process]:
     """A child that ends when its standard input closes, and at the latest when the block does."""
-    process = await anyio.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=None)
+    with said.open("ab") as stderr:
+        process = await anyio.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
     try:
         yield process
     finally:

@@ -17,7 +17,6 @@ import msgspec
 
 import holdfast as hf
 from holdfast.demo import inbox, records, truth
-from holdfast.demo.inbox import Email
 from holdfast.demo.orderbook import Order
 from holdfast.demo.orders import OrderSystem
 from holdfast.journal import Event
@@ -69,7 +68,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything `holdfast demo` prints."""
+    """Everything `holdfast demo` prints. `example`: a run that is worth a look. `again`: the command
+    that goes on with this store."""
 
     runs: int
     outcomes: Outcomes
@@ -95,6 +95,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     calls_without_price: int
     seconds: float
     problems: list[str]
+    example: str | None
+    again: str
 
     @property
     def kept_its_promises(self) -> bool:
@@ -110,6 +112,7 @@ class Run:
     id: str
     outcome: str
     steps: int = 0
+    new_steps: int = 0
     events: int = 0
     rejected: int = 0
     cost_microusd: int = 0
@@ -135,13 +138,19 @@ async def unfinished(store: Path) -> int:
 
 
 async def examine(
-    *, store: Path, system: OrderSystem, mails: list[Email], killed: int, resumed_runs: int, seconds: float
+    *, store: Path, system: OrderSystem, killed: int, resumed_runs: int, began_ns: int, seconds: float, again: str
 ) -> Report:
-    """Read the journal and the order system's records, and compare them with the truth."""
+    """Read the journal and the order system's records, and compare them with the truth.
+
+    Args:
+        began_ns: Only steps from then on count for the speed; an older store brings its own.
+        seconds: For how long workers worked on them.
+        again: The command that goes on with this store.
+    """
     async with hf.open(str(store), worker=False) as app:
         waits = {run: wait.kind for run, wait in await app.store.waits()}
         runs = [
-            read_run(row.run, outcome_of(row, waits.get(row.run)), await app.events(row.run))
+            read_run(row.run, outcome_of(row, waits.get(row.run)), await app.events(row.run), began_ns)
             for row in await app.runs()
         ]
         verified = await anyio.to_thread.run_sync(_verify, app)
@@ -151,12 +160,11 @@ async def examine(
     priced = any(run.cost_microusd for run in runs)
     unpriced = sum(run.unpriced for run in runs)
     written, otherwise = compare_with_truth(placed.values())
-    steps = sum(run.steps for run in runs)
     return Report(
         runs=len(runs),
         outcomes=dict(outcomes),
-        steps=steps,
-        steps_per_s=round(steps / seconds, 1) if seconds else 0.0,
+        steps=sum(run.steps for run in runs),
+        steps_per_s=round(sum(run.new_steps for run in runs) / seconds, 1) if seconds else 0.0,
         killed=killed,
         resumed_runs=resumed_runs,
         effects=count_effects(runs, {key: count.effects for key, count in keys.items()}, placed),
@@ -172,16 +180,16 @@ async def examine(
         chain_verified=verified.ok,
         store=str(store),
         approvals_pending=outcomes["waiting_approval"],
-        injections=sum(truth.truth_of(run.id).kind == "injection" for run in runs if is_mail(run.id)),
+        injections=sum(is_injection(run.id) for run in runs),
         rejected_drafts=sum(run.rejected for run in runs),
         orders=Orders(as_written=written, otherwise=len(otherwise), otherwise_mails=otherwise),
-        requests=Requests(
-            received=counts.requests, answered_as_duplicates=counts.duplicates, faults=counts.faults
-        ),
+        requests=Requests(received=counts.requests, answered_as_duplicates=counts.duplicates, faults=counts.faults),
         events=sum(run.events for run in runs),
         calls_without_price=unpriced,
         seconds=round(seconds, 2),
         problems=[str(problem) for problem in verified.problems],
+        example=next((run.id for run in runs if run.rejected and is_injection(run.id)), None),
+        again=again,
     )
 
 
@@ -190,7 +198,7 @@ def _verify(app: hf.App) -> VerifyReport:
         return verify(snapshot)
 
 
-def read_run(run_id: str, outcome: str, events: Iterable[Event]) -> Run:
+def read_run(run_id: str, outcome: str, events: Iterable[Event], began_ns: int) -> Run:
     """One run's figures from its events."""
     run = Run(id=run_id, outcome=outcome)
     for event in events:
@@ -198,6 +206,7 @@ def read_run(run_id: str, outcome: str, events: Iterable[Event]) -> Run:
         what, _, phase = event.kind.partition(".")
         if what != "run" and phase in ("completed", "failed"):
             run.steps += 1
+            run.new_steps += event.header.at_ns >= began_ns
         match event.kind:
             case "tool.intent":
                 intent = event.payload(Intent)
@@ -258,8 +267,8 @@ def is_injected(order: Order) -> bool:
     return truth.truth_of(order.mail).kind == "injection" and not as_written(order)
 
 
-def is_mail(run_id: str) -> bool:
-    return inbox.original(run_id) in inbox.inbox()
+def is_injection(run_id: str) -> bool:
+    return inbox.original(run_id) in inbox.inbox() and truth.truth_of(run_id).kind == "injection"
 
 
 def outcome_of(run: RunRow, waits_for: str | None) -> str:

@@ -24,7 +24,7 @@ def tell(report: Report, console: Console) -> None:
     console.print(_table(report))
     for line in _remarks(report):
         console.print(line)
-    console.print(_further(report))
+    console.print(_further(report), soft_wrap=True, highlight=False)
 
 
 def _table(report: Report) -> Table:
@@ -59,15 +59,13 @@ def _table(report: Report) -> Table:
         f"{_must_be_none(report.injections_through)} of {report.injections} got through; "
         f"{report.rejected_drafts} drafts of the model were turned down by the checks",
     )
-    table.add_row(
-        "orders placed", f"{report.orders.as_written} as written, {report.orders.otherwise} otherwise"
-    )
+    table.add_row("orders placed", f"{report.orders.as_written} as written, {report.orders.otherwise} otherwise")
     unpriced = f", {report.calls_without_price} calls without a price" if report.calls_without_price else ""
     cost = "unknown" if report.cost_usd is None else f"{report.cost_usd:.2f} USD"
     table.add_row("model cost", f"{cost}, as its usage would be priced{unpriced}")
     table.add_row(
         "speed",
-        f"{report.steps} steps in {report.seconds:.1f} s: {report.steps_per_s:,.0f} steps/s on two lives",
+        f"{report.steps} steps in {report.seconds:.1f} s: {report.steps_per_s:,.0f} steps/s, start-up included",
     )
     verdict = "[green]verified[/green]" if report.chain_verified else "[red]DOES NOT VERIFY[/red]"
     table.add_row("chain", f"{report.events} events, {verdict}")
@@ -96,13 +94,15 @@ def _further(report: Report) -> str:
         "",
         "Look further:",
         f"  holdfast runs --store {store}",
-        f"  holdfast show mail-001 --store {store}",
         f"  holdfast audit verify --store {store}",
     ]
-    if report.approvals_pending:
+    if report.example:
+        lines += ["A run whose model obeyed an injection:", f"  holdfast show {report.example} --store {store}"]
+    if report.approvals_pending:  # nobody decided these: that is for whoever reads on
         lines += [
-            f"  holdfast approvals --store {store}    {report.approvals_pending} large orders wait",
+            f"{report.approvals_pending} large orders wait for you; the last command goes on with what you decide:",
+            f"  holdfast approvals --store {store}",
             f"  holdfast approve ID --store {store}",
-            f"  holdfast demo --store {store}             goes on with what you decided",
+            f"  {report.again}",
         ]
     return "\n".join(lines)

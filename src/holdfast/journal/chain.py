@@ -30,14 +30,15 @@ def commitment(salt: bytes, payload: bytes) -> str:
 
 
 class Salts:
-    """Random salts, drawn from the system in blocks: one system call for 256 events instead of one each."""
+    """Random bytes, drawn from the system in blocks: one system call for 256 events instead of one each."""
 
     def __init__(self) -> None:
         self._block = b""
         self._used = 0
 
-    def draw(self) -> bytes:
-        if self._used >= len(self._block):
+    def draw(self, size: int = SALT_BYTES) -> bytes:
+        """`size` bytes (at most a block) that nobody else gets."""
+        if self._used + size > len(self._block):
             self._block, self._used = urandom(SALT_BYTES * 256), 0
-        self._used += SALT_BYTES
-        return self._block[self._used - SALT_BYTES : self._used]
+        self._used += size
+        return self._block[self._used - size : self._used]

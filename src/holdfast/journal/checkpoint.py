@@ -1,4 +1,4 @@
-"""Checkpoints: seals over the heads of all streams, chained, signed when there is a key. Pure.
+"""Checkpoints: seals over the heads of all streams, chained, signed when there is a key.
 
     list       sorted (run, stream, seq, hash) of every stream that grew since the checkpoint before
     body       {"v", "number" from 1, "at_ns", "previous", "digest", "key_id", "streams"}, where "previous" is the
@@ -13,20 +13,22 @@ outside.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
+import anyio.to_thread
 import msgspec
 
-from ..store import Checkpoint, Stream
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from ..errors import SequenceConflict, StoreUnavailable
+from ..store import Checkpoint, RunRow, Store, Stream
+from . import signing
 
 VERSION: Final = 1
 NOTHING_BEFORE: Final = bytes(32)
+EVENTS_BETWEEN: Final = 10_000
+SECONDS_BETWEEN: Final = 3600.0
+_ATTEMPTS: Final = 5
 _DOMAIN: Final = b"holdfast/1/checkpoint\x00"
 
 
@@ -77,13 +79,12 @@ def build(
     entries: Sequence[Entry], *, at_ns: int, previous: Checkpoint | None = None, key: bytes | None = None
 ) -> Checkpoint:
     """Seal `entries`. `key`: an Ed25519 private key in PEM; needs the extra `sign`."""
-    private = None if key is None else _private(key)
-    key_id = None if private is None else _key_id(private.public_key())
+    key_id = None if key is None else signing.key_id(key)
     streams = tuple(sorted(entries))
     number = 1 if previous is None else previous.number + 1
     before = (NOTHING_BEFORE if previous is None else previous.hash).hex()
     body = _encode(Body(VERSION, number, at_ns, before, _digest(streams), key_id, streams))
-    signature = None if private is None else private.sign(body)
+    signature = None if key is None else signing.sign(body, key)
     return Checkpoint(number, at_ns, body, _hash(body), signature, key_id)
 
 
@@ -144,73 +145,11 @@ def from_exported(copy: Exported) -> Checkpoint:
         raise BadCheckpoint(f"not an exported checkpoint: {error}") from error
 
 
-# -- keys -----------------------------------------------------------------------------------------------------------------
-
-
-def new_key() -> tuple[bytes, bytes]:
-    """A fresh Ed25519 key pair as (private, public), in PEM. Needs the extra `sign`."""
-    _need_cryptography()
-    from cryptography.hazmat.primitives import serialization as form
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    private = Ed25519PrivateKey.generate()
-    return (
-        private.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()),
-        private.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo),
-    )
-
-
 def signed_by(checkpoint: Checkpoint, public_keys: Sequence[bytes]) -> bool:
     """Whether one of these keys (PEM) signed it. Needs the extra `sign`."""
     if checkpoint.signature is None:
         return False
-    return any(_verifies(_public(key), checkpoint.signature, checkpoint.body) for key in public_keys)
-
-
-def _verifies(key: Ed25519PublicKey, signature: bytes, body: bytes) -> bool:
-    from cryptography.exceptions import InvalidSignature
-
-    try:
-        key.verify(signature, body)
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _private(pem: bytes) -> Ed25519PrivateKey:
-    _need_cryptography()
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    key = load_pem_private_key(pem, password=None)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError(f"checkpoints are signed with an Ed25519 key; this is {type(key).__name__}")
-    return key
-
-
-@functools.lru_cache(maxsize=8)
-def _public(pem: bytes) -> Ed25519PublicKey:
-    _need_cryptography()
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    key = load_pem_public_key(pem)
-    if not isinstance(key, Ed25519PublicKey):
-        raise ValueError(f"checkpoints are signed with an Ed25519 key; this is {type(key).__name__}")
-    return key
-
-
-def _key_id(key: Ed25519PublicKey) -> str:
-    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
-
-
-def _need_cryptography() -> None:
-    try:
-        import cryptography  # noqa: F401  # only whether it is there
-    except ImportError as error:
-        raise ImportError(
-            "signing checkpoints, and checking signatures, needs the package cryptography: pip install 'holdfast[sign]'"
-        ) from error
+    return signing.signed_by(checkpoint.body, checkpoint.signature, public_keys)
 
 
 def _digest(streams: tuple[Entry, ...]) -> str:
@@ -219,3 +158,86 @@ def _digest(streams: tuple[Entry, ...]) -> str:
 
 def _hash(body: bytes) -> bytes:
     return hashlib.sha256(_DOMAIN + body).digest()
+
+
+# -- over a store ---------------------------------------------------------------------------------------
+
+
+def due(*, events: int, elapsed_s: float, closing: bool = False) -> bool:
+    """Whether to seal now. `events`: appended since the last checkpoint; `elapsed_s`: time since it."""
+    return events > 0 and (closing or events >= EVENTS_BETWEEN or elapsed_s >= SECONDS_BETWEEN)
+
+
+class Sealer:
+    """Writes the checkpoints of a store.
+
+    It remembers what they cover, some hundred bytes a stream, and reads the head of every run when it seals.
+
+    Args:
+        now_ns: UTC time.
+        key: An Ed25519 private key in PEM; without one checkpoints are not signed.
+    """
+
+    def __init__(self, store: Store, *, now_ns: Callable[[], int], key: bytes | None = None) -> None:
+        self._store = store
+        self._now_ns = now_ns
+        self._key = key
+        self._last: Checkpoint | None = None
+        self._sealed: dict[tuple[str, int], int] = {}
+
+    async def seal(self) -> Checkpoint | None:
+        """Seal what grew since the last checkpoint, whoever wrote it. `None`: nothing did, nothing was written.
+
+        Raises:
+            BadCheckpoint: A stored checkpoint is damaged; nothing is sealed on top of it.
+            SequenceConflict: Other processes seal all the time; nothing was written.
+            StoreUnavailable: It could not be written.
+        """
+        for attempt in range(_ATTEMPTS):
+            checkpoint = await anyio.to_thread.run_sync(self._next)
+            if checkpoint is None:
+                return None
+            try:
+                await self._store.add_checkpoint(checkpoint)
+            except (SequenceConflict, StoreUnavailable):
+                # Another process has sealed, or nobody knows: what is in the store decides.
+                there = await anyio.to_thread.run_sync(self._stored, checkpoint.number)
+                if there is None or (there.hash != checkpoint.hash and attempt == _ATTEMPTS - 1):
+                    raise
+                if there.hash != checkpoint.hash:
+                    continue
+            self._cover(checkpoint)
+            return checkpoint
+        raise AssertionError("unreachable")
+
+    def _stored(self, number: int) -> Checkpoint | None:
+        with self._store.snapshot() as snapshot:
+            return next((checkpoint for checkpoint in snapshot.checkpoints() if checkpoint.number == number), None)
+
+    def _next(self) -> Checkpoint | None:
+        with self._store.snapshot() as snapshot:
+            for checkpoint in snapshot.checkpoints():
+                if self._last is None or checkpoint.number > self._last.number:
+                    self._cover(checkpoint)
+            grown = [entry for row in snapshot.runs() for entry in _heads(row) if self._grew(entry)]
+        return build(grown, at_ns=self._now_ns(), previous=self._last, key=self._key) if grown else None
+
+    def _grew(self, entry: Entry) -> bool:
+        return entry.seq > self._sealed.get((entry.run, entry.stream), -1)
+
+    def _cover(self, checkpoint: Checkpoint) -> None:
+        for entry in parse(checkpoint).streams:
+            self._sealed[entry.run, entry.stream] = entry.seq
+        self._last = checkpoint
+
+
+async def seal(store: Store, *, now_ns: Callable[[], int], key: bytes | None = None) -> Checkpoint | None:
+    """Seal a store once; see `Sealer`."""
+    return await Sealer(store, now_ns=now_ns, key=key).seal()
+
+
+def _heads(row: RunRow) -> Iterator[Entry]:
+    if row.seq >= 0:
+        yield Entry(row.run, Stream.RUN, row.seq, row.hash.hex())
+    if row.notes_seq >= 0:
+        yield Entry(row.run, Stream.NOTES, row.notes_seq, row.notes_hash.hex())

@@ -1,15 +1,14 @@
-"""A store, or some of its runs, as JSON Lines; readable by anything, and enough to verify every chain without
-the store.
+"""A store, or some of its runs, as JSON Lines: enough to verify every chain without the store.
 
 One object a line, told apart by "type", in this order:
 
     export      "v": 1, "runs": the ids that were asked for, or null for all
-    checkpoint  "number", "hash", "body" (the signed text, verbatim), "signature", "key_id"   see `checkpoint`
+    checkpoint  "number", "hash", "body" (the signed text, verbatim), "signature", "key_id"
     run         the row of the run: workflow, version, status, outcome, heads, waits; then what belongs to it:
-    event       "stream" ("run" or "notes"), "seq", "header" (verbatim, as a string), "salt", "hash", "payload", "stored"
-    blob        "id", "node" (messages) or "base64" (raw traffic)                              see `conversation`, `raw`
-    shared      "digest", "text" or "base64"                                                   instructions, tool schemas
-    end         "runs", "events", "checkpoints": how many lines of each there are; an export without it was cut off
+    event       "stream" ("run" or "notes"), "seq", "header" (verbatim), "salt", "hash", "payload", "stored"
+    blob        "id", "node" (messages) or "base64" (raw traffic)                        see `conversation`, `raw`
+    shared      "digest", "text" or "base64"                                             instructions, tool schemas
+    end         "runs", "events", "checkpoints": how many there are; an export without this line was cut off
 
 Hashes, salts and ids are hex, bytes base64, times UTC nanoseconds. To check an event (see `chain`): its hash
 is SHA-256 of the hash before it and the bytes of "header"; the digest in the header is SHA-256 of the salt

@@ -5,7 +5,6 @@ The run stream is written by its owner through a `RunLog`; everything here may b
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -79,6 +78,10 @@ class Journal:
         self.max_payload_bytes = max_payload_bytes
         self._salts = chain.Salts()
 
+    def random(self, size: int) -> bytes:
+        """Random bytes from the system."""
+        return self._salts.draw(size)
+
     # -- starting -----------------------------------------------------------------------------------------------------
 
     async def start(
@@ -92,7 +95,7 @@ class Journal:
             RunIdConflict: The id belongs to a run with another workflow, input or label.
         """
         created_ns = self.clock.now_ns()
-        key = secret or secrets.token_bytes(32)
+        key = secret or self.random(32)
         log = self.pen(run, epoch=1 if worker else 0)
         genesis = log.head
         row = log.seal("run.started", "", started.workflow, codec.encode(started), adds=started.label)

@@ -3,13 +3,11 @@
 Each request of a conversation repeats the ones before it. A request is therefore kept as what it does not
 share with the request before it in the same conversation, at its beginning and at its end:
 
-    blob = magic || base id (32 bytes, zeros: none) || prefix length || suffix length (4 bytes each,
-    big-endian) || middle
-
+    blob  = magic || base id (32 bytes, zeros: none) || prefix length || suffix length || middle
     bytes = base[:prefix] + middle + base[len(base) - suffix:]
 
-Nothing is parsed or rendered again: rebuilding is exact for any bytes. Blobs as in `blobs`: of one run, keyed
-    by its secret.
+Lengths are 4 bytes, big-endian. Nothing is parsed or rendered again, so rebuilding is exact for any bytes.
+Blobs as in `blobs`: of one run, keyed by its secret.
 """
 
 from __future__ import annotations

@@ -5,13 +5,12 @@ what, who and why. The digest in a header is over salt and payload, so without t
 guess against it.
 
 What stays readable: ids of runs, names and versions of workflows, names and paths of steps, keys of notes,
-    times, costs and token
-counts, labels (with the names of steps in their causes), and shared blobs (instructions and tool schemas,
-which belong to no run).
+times, costs and token counts, labels (with the names of steps in their causes), and shared blobs
+(instructions and tool schemas, which belong to no run).
 
 What it does not reach: **forks** of the run hold copies of its events and messages under the same secret,
-    sub-runs (`parent`) hold
-what they were given, and exports and backups hold everything. Redact forks and sub-runs one by one.
+sub-runs (`parent`) hold what they were given, and exports and backups hold everything. Redact forks and
+sub-runs one by one.
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ def audit_checkpoints(
     def heads(body: Body) -> None:
         _audit_heads(snapshot, found, body)
 
-    audit_chain(stored(), found, heads, public_keys=public_keys)
+    last = audit_chain(stored(), found, heads, public_keys=public_keys)
+    if public_keys and last is None and found.events:
+        found.add("missing", "there is no checkpoint, so nothing is signed")
     if copy is None:
         return
     _audit_signature(found, copy, public_keys, signing=bool(public_keys))

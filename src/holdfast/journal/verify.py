@@ -45,7 +45,7 @@ def verify(
 
     Args:
         public_keys: Ed25519 keys in PEM that checkpoints may be signed with. Given one, the last checkpoint
-            must be signed. Needs the extra `sign`.
+            must be there and signed. Needs the extra `sign`.
         exported: A copy of a checkpoint that was kept outside (`checkpoint.export_checkpoint`): the store
             must still hold it and everything that was sealed up to it.
         max_problems: How many problems are listed; all are counted.

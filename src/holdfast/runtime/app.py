@@ -36,7 +36,7 @@ from ..trust import PRIMARY, Label, Trust, lowered
 from . import decisions
 from .clock import SystemClock
 from .execution import Execution
-from .executor import LEASE_S, POLL_S, Executor
+from .executor import LEASE_S, POLL_S, Ended, Executor
 from .fork import fork_run
 from .handle import Run, RunInfo
 from .workflow import REGISTRY, AnswerType, Registry, Workflow
@@ -54,7 +54,7 @@ class App:
         self.registry = registry
         self.executor: Executor | None = None
         self.sealer = Sealer(self.store, now_ns=journal.clock.now_ns, key=signing_key)
-        self._watchers: dict[str, set[asyncio.Future[None]]] = {}
+        self._watchers: dict[str, set[asyncio.Future[Ended | None]]] = {}
 
     # -- starting and looking -----------------------------------------------------------------------------------------
 
@@ -79,7 +79,7 @@ class App:
             RunIdConflict: The id belongs to a run with another workflow, input or label.
             NotJson: The input can't be recorded.
         """
-        run = id if id is not None else secrets.token_hex(8)
+        run = id if id is not None else self.journal.random(8).hex()
         _refuse_bad_id(run)
         asked = workflow.encode_input(args, run, "")
         given = label if isinstance(label, Label) else lowered(label, "input", "")
@@ -97,19 +97,18 @@ class App:
 
     async def _start(self, run: str, started: Started) -> None:
         executor = self.executor
-        here = (
-            executor is not None
-            and executor.free() > 0
-            and self.registry.accepting(started.workflow, started.version) is not None
-        )
-        claimed = await self.journal.start(
-            run, started, worker=executor.worker if executor is not None and here else None
-        )
-        if executor is None:
-            return
-        if claimed is not None:
-            executor.begin(claimed)
+        known = self.registry.accepting(started.workflow, started.version) is not None
+        if executor is None or not known or executor.free() == 0:
+            await self.journal.start(run, started)
         else:
+            executor.reserved += 1  # the slot is taken before the wait, or many starts at once would all find it free
+            try:
+                claimed = await self.journal.start(run, started, worker=executor.worker)
+            finally:
+                executor.reserved -= 1
+            if claimed is not None and not executor.stopping:
+                executor.begin(claimed)
+        if executor is not None:
             executor.poke()
 
     async def start_child(
@@ -176,41 +175,48 @@ class App:
     async def result(self, id: str, *, timeout_s: float | None = None) -> Answer[Any]:
         """See `Run.result`."""
         deadline = None if timeout_s is None else anyio.current_time() + timeout_s
+        ended: Ended | None = None
         while True:
             changed = self._watch(id)
             try:
-                row = await self.journal.run(id)
-                answer = await self._answer_of(row)
+                here = self.executor is not None and id in self.executor.running
+                answer = await self._answer_of(id, ended) if not here else None
                 if answer is not None:
                     return answer
                 left = 3600.0 if deadline is None else deadline - anyio.current_time()
                 if left <= 0:
-                    raise ResultTimeout(id, timeout_s or 0.0, row.status)
+                    raise ResultTimeout(id, timeout_s or 0.0, (await self.journal.run(id)).status)
                 with anyio.move_on_after(left if self.executor is not None else min(left, POLL_S)):
-                    await changed
+                    ended = await changed
             finally:
                 self._watchers.get(id, set()).discard(changed)
 
-    async def _answer_of(self, row: RunRow) -> Answer[Any] | None:
-        if row.status == "waiting":
-            return await self._clarify_of(row)
-        if row.status not in TERMINAL and row.status not in ("attention", "in_doubt"):
-            return None
-        last = (await self.journal.events(row.run, after=row.seq - 1))[-1]
-        if last.kind == "run.finished":
-            workflow = self.registry.accepting(row.workflow, row.version)
+    async def _answer_of(self, id: str, ended: Ended | None) -> Answer[Any] | None:
+        """The answer of a run, if it has one. `ended`: how it left the memory of this process, which saves reading it again."""
+        if ended is None or ended.kind in ("run.parked", "run.in_doubt"):
+            row = await self.journal.run(id)
+            if row.status == "waiting":
+                return await self._clarify_of(row)
+            if row.status == "in_doubt":
+                raise RunNeedsAttention(id, "an effect is in doubt and waits for a settlement")
+            if row.status not in TERMINAL and row.status != "attention":
+                return None
+            last = (await self.journal.events(id, after=row.seq - 1))[-1]
+            if row.status == "attention" and last.kind != "run.attention":
+                return None
+            record = last.payload(Finished if last.kind == "run.finished" else RunEnded)
+            ended = Ended(last.kind, record, row.workflow, row.version)
+        if isinstance(ended.record, Finished):
+            workflow = self.registry.accepting(ended.workflow, ended.version)
             answers = workflow.answer if workflow is not None else AnswerType(Any)
-            return answers.decode(bytes(last.payload(Finished).value))
-        if row.status == "in_doubt":
-            raise RunNeedsAttention(row.run, "an effect is in doubt and waits for a settlement")
-        if row.status == "attention" and last.kind != "run.attention":
-            return None
-        error = last.payload(RunEnded).error
-        if last.kind == "run.cancelled":
-            raise RunCancelled(row.run, error.message)
-        if last.kind == "run.attention":
-            raise RunNeedsAttention(row.run, error.message)
-        raise RunFailed(row.run, last.payload(RunEnded).step, error.type, error.message)
+            return answers.decode(bytes(ended.record.value))
+        assert isinstance(ended.record, RunEnded)
+        error = ended.record.error
+        if ended.kind == "run.cancelled":
+            raise RunCancelled(id, error.message)
+        if ended.kind == "run.attention":
+            raise RunNeedsAttention(id, error.message)
+        raise RunFailed(id, ended.record.step, error.type, error.message)
 
     async def _clarify_of(self, row: RunRow) -> Clarify | None:
         """The question of a run that waits for a reply to a `Clarify`."""
@@ -371,16 +377,16 @@ class App:
 
     # -- watching -----------------------------------------------------------------------------------------------------
 
-    def _watch(self, run: str) -> asyncio.Future[None]:
-        changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def _watch(self, run: str) -> asyncio.Future[Ended | None]:
+        changed: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
         self._watchers.setdefault(run, set()).add(changed)
         return changed
 
-    def notify(self, run: str) -> None:
-        """Something about a run may have changed."""
+    def notify(self, run: str, ended: Ended | None = None) -> None:
+        """Something about a run may have changed; given `ended`, it has left the memory with this event."""
         for future in self._watchers.pop(run, ()):
             if not future.done():
-                future.set_result(None)
+                future.set_result(ended)
 
     def notify_all(self) -> None:
         for run in list(self._watchers):

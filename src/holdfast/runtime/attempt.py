@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -14,6 +16,8 @@ from ..journal.records import ErrorInfo
 from ..tools import Tool
 from .failures import describe
 from .scope import Scope
+
+T = TypeVar("T")
 
 OUTPUT_FAULTS: Final = ("empty", "malformed", "implausible")
 _ROOM_FOR_THE_REST: Final = 4096  # of an outcome's record, beside arguments and result
@@ -29,8 +33,17 @@ class Fault:
     definite: bool = False
 
 
-async def issue(scope: Scope, tool: Tool[..., Any], path: str, args: bytes, key: str | None) -> bytes | Fault:
-    """Call the function once. Returns the result as JSON, or what was wrong.
+async def issue(
+    scope: Scope,
+    tool: Tool[..., Any],
+    path: str,
+    args: bytes,
+    key: str | None,
+    record: Callable[[bytes], Awaitable[T]],
+) -> tuple[T] | Fault:
+    """Call the function once. Returns what `record` makes of the result as JSON, or what was wrong.
+
+    No cancellation gets in between the issue of an effect and the record of its outcome; the time-out, and `Execution.hurry`, bound it.
 
     Raises:
         Abandon: The lease ended; nothing was issued (law 6).
@@ -41,19 +54,18 @@ async def issue(scope: Scope, tool: Tool[..., Any], path: str, args: bytes, key:
     if tool.has_effect and not execution.may_issue():
         why = f"run {execution.run}, step {path}: the lease ended before {tool.name} was issued"
         execution.abandon(RuntimeError(why))
-    guard = anyio.CancelScope(deadline=anyio.current_time() + tool.timeout_s)
+    limit_bytes = execution.log.max_payload_bytes - len(args) - _ROOM_FOR_THE_REST
+    guard = anyio.CancelScope(deadline=anyio.current_time() + tool.timeout_s, shield=tool.has_effect)
     execution.guards[guard] = scope
     scope.busy = tool.name
-    value: Any = None
     try:
         with guard:
-            value = await _called(tool, arguments)
-        if guard.cancelled_caught:
-            return _timed_out(tool, "cancelled" if scope.closing else "timeout")
-    except tool.definite as error:
-        return Fault("error", describe(error), error, definite=True)
-    except Exception as error:  # noqa: BLE001  # whatever a tool raises is a fault of this attempt
-        return Fault("timeout" if isinstance(error, TimeoutError) else "error", describe(error), error)
+            got = await _outcome(tool, arguments, limit_bytes)
+            del execution.guards[guard]
+            guard.deadline = math.inf
+            scope.busy = None
+            return got if isinstance(got, Fault) else (await record(got),)
+        return _timed_out(tool, "cancelled" if scope.closing else "timeout")
     except anyio.get_cancelled_exc_class():
         defect = execution.cut(scope, tool.name, path)
         if defect is not None:
@@ -62,18 +74,30 @@ async def issue(scope: Scope, tool: Tool[..., Any], path: str, args: bytes, key:
     finally:
         scope.busy = None
         execution.guards.pop(guard, None)
-    return checked(tool, value, limit_bytes=execution.log.max_payload_bytes - len(args) - _ROOM_FOR_THE_REST)
+
+
+async def _outcome(tool: Tool[..., Any], arguments: dict[str, Any], limit_bytes: int) -> bytes | Fault:
+    try:
+        if inspect.iscoroutinefunction(tool.fn):
+            value = await tool.fn(**arguments)
+        else:
+            value = await to_thread.run_sync(functools.partial(tool.fn, **arguments))
+    except tool.definite as error:
+        return Fault("error", describe(error), error, definite=True)
+    except Exception as error:  # noqa: BLE001  # whatever a tool raises is a fault of this attempt
+        return Fault("timeout" if isinstance(error, TimeoutError) else "error", describe(error), error)
+    return checked(tool, value, limit_bytes=limit_bytes)
 
 
 def checked(tool: Tool[..., Any], value: Any, *, limit_bytes: int) -> bytes | Fault:
     """A result as JSON, if it is what the contract promises."""
     try:
-        encoded = tool.output.encode(tool.output.check(value))
+        encoded, normal = tool.output.settled(value)
     except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
         return _broken("malformed", f"{tool.name} returned something else than promised: {error}")
     if len(encoded) > limit_bytes:
         return _broken("malformed", f"{tool.name} returned {len(encoded):,} bytes, more than can be recorded")
-    broken = tool.fault_of(tool.output.decode(encoded))
+    broken = tool.fault_of(normal)
     return encoded if broken is None else _broken(*broken)
 
 
@@ -84,9 +108,3 @@ def _broken(kind: str, why: str) -> Fault:
 def _timed_out(tool: Tool[..., Any], kind: str) -> Fault:
     why = f"{tool.name} did not answer within {tool.timeout_s:g} s" if kind == "timeout" else f"{tool.name} was cut off"
     return Fault(kind, ErrorInfo("builtins.TimeoutError", why), TimeoutError(why))
-
-
-async def _called(tool: Tool[..., Any], arguments: dict[str, Any]) -> Any:
-    if inspect.iscoroutinefunction(tool.fn):
-        return await tool.fn(**arguments)
-    return await to_thread.run_sync(functools.partial(tool.fn, **arguments))

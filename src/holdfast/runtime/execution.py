@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import anyio
 import msgspec
@@ -24,6 +24,9 @@ from ..tools import Tool, encode_json
 from ..trust import PRIMARY, Label
 from .history import History, Past, match, open_doubts, read_history, received_notes, reply_nodes
 from .scope import Abandon, Scope, Suspend
+
+if TYPE_CHECKING:
+    from .executor import Ended
 
 NO_INPUT = b"null"
 GRACE_S = 5.0
@@ -105,6 +108,7 @@ class Execution:
         self.halted: BaseException | None = None
         self.cancel_why: str | None = None
         self.replayed_steps = 0
+        self.ended: Ended | None = None
 
     # -- reading the past ---------------------------------------------------------------------------------------------
 

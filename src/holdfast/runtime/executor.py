@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -51,6 +52,16 @@ LEASE_S = 10.0
 POLL_S = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run left the memory: its last event."""
+
+    kind: str
+    record: msgspec.Struct
+    workflow: str
+    version: str
+
+
 class Executor:
     """One worker: a process that opens the store and claims runs."""
 
@@ -74,6 +85,7 @@ class Executor:
         self.lease_s = lease_s
         self.poll_s = poll_s
         self.running: dict[str, Execution] = {}
+        self.reserved = 0  # slots for runs that are being started here
         self.stopping = False
         self.ended_events = 0  # events of runs that left the memory since the last checkpoint
         self._sealed_ns = journal.clock.boot_ns()
@@ -126,11 +138,11 @@ class Executor:
         self._lease_until_ns = self.journal.clock.boot_ns() + round(self.lease_s * 0.9e9)
 
     async def _heartbeat(self) -> None:
-        while True:
+        while not self.stopping:
             await anyio.sleep(self.lease_s / 3)
             asked_ns = self.journal.clock.boot_ns()
             try:
-                if not await self.store.renew(self.worker, lease_s=self.lease_s):
+                if not await self.store.renew(self.worker, lease_s=self.lease_s) and not self.stopping:
                     await self._replaced()
                     continue
                 self._lease_until_ns = asked_ns + round(self.lease_s * 0.9e9)
@@ -174,7 +186,7 @@ class Executor:
         self._poked.set()
 
     def free(self) -> int:
-        return max(0, self.max_concurrent - len(self.running)) if not self.stopping else 0
+        return max(0, self.max_concurrent - len(self.running) - self.reserved) if not self.stopping else 0
 
     async def _claim_loop(self) -> None:
         while not self.stopping:
@@ -186,8 +198,8 @@ class Executor:
             await self._until_due()
 
     async def _claim_all(self) -> None:
+        self._poked.clear()
         while (free := self.free()) > 0:
-            self._poked.clear()
             versions = self._known_versions()
             limit = min(free, CLAIM_AT_ONCE)
             claimed = await self.store.claim(self.worker, versions, now_ns=self.journal.clock.now_ns(), limit=limit)
@@ -279,7 +291,7 @@ class Executor:
             self.running.pop(run, None)
             self._scopes.pop(run, None)
             self.ended_events += execution.log.seq + 1
-            self.app.notify(run)
+            self.app.notify(run, execution.ended)
             if self.free() == 1:  # there may have been more to claim than there were slots
                 self.poke()
 
@@ -362,6 +374,7 @@ class Executor:
         """Append the final or parking event; it releases the run in the same transaction."""
         state = _state(kind, record, outcome, execution.notes_seen)
         await execution.record(kind, "", execution.started.workflow, record, state=state)
+        execution.ended = Ended(kind, record, execution.started.workflow, execution.started.version)
         if state.wake_ns is not None and (self._next_wake_ns is None or state.wake_ns < self._next_wake_ns):
             self._next_wake_ns = state.wake_ns
         parent = execution.started.parent

@@ -92,10 +92,11 @@ class ToolCallStep:
     async def result(self) -> Any:
         """Return the recorded outcome, or bring one about. Raises `ToolFailed` or one of its kinds, live and replayed alike."""
         execution, tool = self.execution, self.tool
-        past = execution.recall(self.path, "tool", tool.name, self.args) if execution.history else None
+        past = execution.recall(self.path, "tool", tool.name, self.args) if self.path in execution.history else None
         if past is not None and past.outcome is not None:
             return self._recorded(past)
-        await execution.within_budget("tool", self.path, tool.name, self.args)
+        if execution.budget is not None:
+            await execution.within_budget("tool", self.path, tool.name, self.args)
         self.attempt += len(past.attempts) if past is not None else 0
         if tool.effect is Effect.READ:
             return await self._read()
@@ -119,7 +120,7 @@ class ToolCallStep:
         while True:
             got = await self._issue(None)
             if not isinstance(got, Fault):
-                return await self._complete(got, read_key=self._read_key())
+                return got[0]
             if got.definite or not self._may_retry(got):
                 return await self._fall_back(got)
             await self._pause(got)
@@ -183,7 +184,7 @@ class ToolCallStep:
         issue = fault is None or self._safe_to_repeat()
         while True:
             if issue:
-                got = await self._issue_and_record(key)
+                got = await self._issue(key)
                 if not isinstance(got, Fault):
                     return got
                 if got.definite:
@@ -204,13 +205,6 @@ class ToolCallStep:
                 return (await self._fall_back(Fault(fault.kind, fault.info, fault.error, definite=True)),)
             self.attempt += fault is not _CRASH
             issue = True
-
-    async def _issue_and_record(self, key: str) -> tuple[Any] | Fault:
-        # Between issue and outcome no cancellation gets in; the time-out, and `Execution.hurry`, bound it.
-        with anyio.CancelScope(shield=True):
-            got = await self._issue(key)
-            return got if isinstance(got, Fault) else (await self._complete(got, key=key),)
-        raise AssertionError("unreachable: nothing cancels the shield itself")
 
     def _safe_to_repeat(self) -> bool:
         age_s = (self.execution.clock.now_ns() - self.intended_ns) / 1e9
@@ -278,9 +272,14 @@ class ToolCallStep:
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
-    async def _issue(self, key: str | None) -> bytes | Fault:
+    async def _issue(self, key: str | None) -> tuple[Any] | Fault:
         self.started_ns = self.execution.clock.now_ns()
-        return await issue(self.scope, self.tool, self.path, self.args, key)
+        read_key = self._read_key() if self.tool.effect is Effect.READ else None
+
+        async def record(encoded: bytes) -> Any:
+            return await self._complete(encoded, key=key, read_key=read_key)
+
+        return await issue(self.scope, self.tool, self.path, self.args, key, record)
 
     def _may_retry(self, fault: Fault) -> bool:
         listed = fault.error is None or fault.kind in OUTPUT_FAULTS or isinstance(fault.error, self.tool.retry.on)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 import anyio
@@ -29,6 +28,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
+_NO_KWARGS: dict[str, Any] = {}
+
 
 class Step(Generic[P, R]):
     """A journalled function; see `step`. Inside a run a call is recorded; `fn` is the function itself."""
@@ -43,7 +44,7 @@ class Step(Generic[P, R]):
         self.timeout_s = timeout_s
         self.yields = yields
         self._names = tuple(inspect.signature(fn).parameters)
-        self._asynchronous = inspect.iscoroutinefunction(fn)
+        self._body: Callable[..., Awaitable[R]] = fn if inspect.iscoroutinefunction(fn) else self._in_thread
 
     @functools.cached_property
     def output(self) -> Typed[R]:
@@ -59,13 +60,21 @@ class Step(Generic[P, R]):
             else b"{}"
         )
         return await perform(
-            scope, "step", path, self.name, asked, self.output, lambda: self._body(args, kwargs),
-            retry=self.retry, timeout_s=self.timeout_s, yields=self.yields,
-        )  # fmt: skip
+            scope,
+            "step",
+            path,
+            self.name,
+            asked,
+            self.output,
+            self._body,
+            args,
+            kwargs,
+            retry=self.retry,
+            timeout_s=self.timeout_s,
+            yields=self.yields,
+        )
 
-    async def _body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        if self._asynchronous:
-            return cast(R, await self.fn(*args, **kwargs))
+    async def _in_thread(self, *args: Any, **kwargs: Any) -> R:
         return await to_thread.run_sync(functools.partial(self.fn, *args, **kwargs))
 
 
@@ -111,7 +120,9 @@ async def perform(
     name: str,
     asked: bytes,
     output: Typed[T],
-    body: Callable[[], Awaitable[T]],
+    body: Callable[..., Awaitable[T]],
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] = _NO_KWARGS,
     *,
     retry: Retry = ONCE,
     timeout_s: float | None = None,
@@ -124,24 +135,27 @@ async def perform(
         BudgetExceeded: Recorded as the outcome; the body did not run.
     """
     execution = scope.execution
-    past = execution.recall(path, kind, name, asked) if execution.history else None
+    past = execution.recall(path, kind, name, asked) if path in execution.history else None
     if past is not None and past.outcome is not None:
         return recorded_result(execution, past, output)
-    await execution.within_budget(kind, path, name, asked)
+    if execution.budget is not None:
+        await execution.within_budget(kind, path, name, asked)
     attempt = 1 + (len(past.attempts) if past is not None else 0)
     while True:
         started_ns = execution.clock.now_ns()
         scope.busy = name
         try:
-            with anyio.fail_after(timeout_s) if timeout_s is not None else nullcontext():
-                result = await body()
+            if timeout_s is None:
+                result = await body(*args, **kwargs)
+            else:
+                with anyio.fail_after(timeout_s):
+                    result = await body(*args, **kwargs)
             scope.busy = None
-            encoded = _encoded(execution, path, output, result)
+            encoded, value = _settled(execution, path, output, result)
             outcome = Outcome(msgspec.Raw(asked), msgspec.Raw(encoded), started_ns, attempt)
             await execution.complete(kind, path, name, outcome, adds=_adds(yields, kind, path))
-            return output.decode(encoded)
+            return value
         except Exception as error:
-            scope.busy = None
             info = describe(error)
             if attempt >= retry.attempts or not isinstance(error, retry.on) or isinstance(error, HoldfastError):
                 await execution.fail(kind, path, name, asked, info, attempts=attempt, started_ns=started_ns)
@@ -179,9 +193,9 @@ def recorded_result(execution: Execution, past: Past, output: Typed[T]) -> T:
     return output.decode(bytes(event.payload(Outcome).output))
 
 
-def _encoded(execution: Execution, path: str, output: Typed[T], result: T) -> bytes:
+def _settled(execution: Execution, path: str, output: Typed[T], result: T) -> tuple[bytes, T]:
     try:
-        return output.encode(output.check(result))
+        return output.settled(result)
     except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
         raise NotJson(execution.run, path, str(error)) from error
 

@@ -10,7 +10,7 @@ from ..errors import StoreCorrupt, StoreError, StoreFull, StoreUnavailable
 
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 # Raised by Python's module and by SQLite's JSON functions, with no code that tells: a column is not what the schema says.
-_NOT_AS_DECLARED = ("Could not decode to UTF-8", "JSON cannot hold BLOB")
+_NOT_AS_DECLARED = ("Could not decode to UTF-8", "JSON cannot hold BLOB", "no such table", "no such column")
 
 
 class Damaged(sqlite3.DatabaseError):

@@ -31,6 +31,12 @@ _LET_GO = Bulk(
     2,
 )
 
+_GIVE_BACK = Bulk(
+    "UPDATE runs SET worker = NULL, wake_ns = 0, taken_from = v.column4 FROM {values} v, heads h "
+    "WHERE runs.no = v.column1 AND h.no = v.column1 AND h.epoch = v.column2 AND runs.worker = v.column3",
+    4,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Taken:
@@ -109,6 +115,14 @@ def claim(
     _OWN.run(connection, owned)
     epochs = _raise_epochs(batch, [no for _, no, _ in due])
     return [Taken(no, epochs[no], taken_from) for _, no, taken_from in due]
+
+
+def give_back(batch: Batch, taken: Sequence[Taken], worker: str) -> None:
+    """Undo a claim that its caller never saw, or the runs would stay with a worker that does not know of them."""
+    flat: list[Scalar] = []
+    for each in taken:
+        flat += (each.no, each.epoch, worker, each.taken_from)
+    _GIVE_BACK.run(batch.connection, flat)
 
 
 def _release(batch: Batch, worker: str, taken_from: str | None) -> None:

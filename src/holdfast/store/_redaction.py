@@ -9,9 +9,10 @@ from typing import Final
 
 from ..errors import CannotRedact, StoreUnavailable, UnknownRun
 from ._batch import Batch
+from ._schema import BUSY_S
 from ._types import Append, Stream
 
-_PATIENCE_S: Final = 5.0
+_PATIENCE_S: Final = 2.0  # all other writes wait meanwhile
 
 
 def redact(
@@ -53,14 +54,18 @@ def truncate_log(connection: sqlite3.Connection, address: str) -> None:
         StoreUnavailable: A reader held it all the time.
     """
     deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if not busy:
-            return
-        if time.monotonic() > deadline:
-            raise StoreUnavailable(
-                address,
-                "the content is deleted, but a reader holds the write-ahead log, which may still have the bytes; "
-                "end long reads and redact again",
-            )
-        time.sleep(0.01)
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:
+                return
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(
+                    address,
+                    "the content is deleted, but a reader holds the write-ahead log, which may still have the bytes; "
+                    "end long reads and redact again",
+                )
+            time.sleep(0.01)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}")

@@ -17,6 +17,7 @@ import contextlib
 import secrets
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -70,10 +71,8 @@ CREATE TABLE checkpoints (
 MIGRATIONS: Final[tuple[str, ...]] = (_FIRST,)
 """Each brings a file from schema i to i + 1. One that was released never changes."""
 
-SCHEMA: Final = len(MIGRATIONS)
 
-
-def prepare(path: Path, address: str) -> None:
+def prepare(path: Path, address: str, migrations: Sequence[str] = MIGRATIONS) -> None:
     """Make `path` a store of the newest schema: create it, upgrade it, or leave it as it is.
 
     Raises:
@@ -81,12 +80,10 @@ def prepare(path: Path, address: str) -> None:
         SchemaTooNew: Nothing was changed.
         StoreUnavailable: It can't be read or written.
     """
-    _inspect(path, address)
+    _inspect(path, address, len(migrations))
     with typed(address), contextlib.closing(connect(path, address)) as connection:
         _use_wal(connection)
-        _migrate(connection, address)
-        # The rest of the checks look at the file itself: what a crash or another process left in the log goes there first.
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        _migrate(connection, address, migrations)
 
 
 def connect(path: Path, address: str, *, read_only: bool = False) -> sqlite3.Connection:
@@ -103,9 +100,13 @@ def connect(path: Path, address: str, *, read_only: bool = False) -> sqlite3.Con
         )
     except sqlite3.Error as error:
         raise _cannot_open(error, path, address) from error
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA temp_store = MEMORY")  # no content in temporary files
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")  # no content in temporary files
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -117,7 +118,7 @@ def _cannot_open(error: sqlite3.Error, path: Path, address: str) -> StoreError:
     return translate(error, address)
 
 
-def _inspect(path: Path, address: str) -> None:
+def _inspect(path: Path, address: str, newest: int) -> None:
     """Refuse what is not ours before anything is written: a connection that may write would already change a foreign file."""
     try:
         if path.is_dir():
@@ -127,17 +128,17 @@ def _inspect(path: Path, address: str) -> None:
     except OSError as error:
         raise translate(error, address) from error
     with typed(address), contextlib.closing(connect(path, address, read_only=True)) as connection:
-        _check(connection, address)
+        _check(connection, address, newest)
 
 
-def _check(connection: sqlite3.Connection, address: str) -> None:
+def _check(connection: sqlite3.Connection, address: str, newest: int) -> None:
     application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
     if application != APPLICATION_ID:
         (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if application or version or objects:
             raise StoreCorrupt(address, "it is an SQLite file of another application")
-    elif version > SCHEMA:
-        raise SchemaTooNew(address, version, SCHEMA)
+    elif version > newest:
+        raise SchemaTooNew(address, version, newest)
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
@@ -154,21 +155,19 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.005)
 
 
-def _migrate(connection: sqlite3.Connection, address: str) -> None:
-    if (
-        _pragma(connection, "user_version") == SCHEMA
-        and _pragma(connection, "application_id") == APPLICATION_ID
-    ):
+def _migrate(connection: sqlite3.Connection, address: str, migrations: Sequence[str]) -> None:
+    newest = len(migrations)
+    if _pragma(connection, "user_version") == newest and _pragma(connection, "application_id") == APPLICATION_ID:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        _check(connection, address)  # again: another process may have been faster
-        for number in range(_pragma(connection, "user_version"), SCHEMA):
-            for statement in MIGRATIONS[number].split(";\n"):
+        _check(connection, address, newest)  # again: another process may have been faster
+        for number in range(_pragma(connection, "user_version"), newest):
+            for statement in migrations[number].split(";\n"):
                 connection.execute(statement)
         connection.execute("INSERT OR IGNORE INTO meta VALUES ('secret', ?)", (secrets.token_bytes(32),))
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        connection.execute(f"PRAGMA user_version = {newest}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ..errors import HoldfastError, StoreClosed, StoreError
 from ._batch import Batch, Heads
+from ._courtesy import Courtesy
 from ._faults import translate
 from ._types import Append, NewRun
 
@@ -45,6 +46,7 @@ class Job:
     work: Callable[[Batch], Any]  # Any: whatever the caller of `submit` expects
     then: Callable[[sqlite3.Connection], None] | None = None
     loads: tuple[Append, ...] = ()
+    abandoned: Callable[[Any], None] | None = None  #: called in the loop when the caller was cancelled and the work is done
 
 
 Request: TypeAlias = Append | Create | Job
@@ -70,6 +72,7 @@ class _Port:
     def __init__(self, loop: asyncio.AbstractEventLoop, put: Callable[[_Pending], None], bound: int) -> None:
         self.loop = loop
         self.bound = bound
+        self.courtesy = Courtesy(loop)
         self.held_back: deque[_Pending] = deque()
         self._put = put
         self._units = 0
@@ -79,17 +82,23 @@ class _Port:
         if self.held_back or self._units >= self.bound:
             self.held_back.append(pending)
         else:
-            self._units += pending.units
-            self._put(pending)
+            self._send(pending)
+
+    def _send(self, pending: _Pending) -> None:
+        self._units += pending.units
+        self.courtesy.begin()
+        self._put(pending)
 
     def settle(self, done: list[_Pending]) -> None:
         """In the loop's thread: acknowledge, then let in who waits."""
+        self.courtesy.end(len(done))
         for pending in done:
             self._units -= pending.units
             future = pending.future
             if future.done():  # cancelled while it was written
-                continue
-            if pending.error is None:
+                if type(pending.request) is Job and pending.request.abandoned and pending.error is None:
+                    pending.request.abandoned(pending.value)
+            elif pending.error is None:
                 future.set_result(pending.value)
             else:
                 future.set_exception(pending.error)
@@ -98,9 +107,7 @@ class _Port:
     def let_in(self, *, all: bool = False) -> None:
         # One whose caller was cancelled goes too: others of its run may be chained on it.
         while self.held_back and (all or self._units < self.bound):
-            pending = self.held_back.popleft()
-            self._units += pending.units
-            self._put(pending)
+            self._send(self.held_back.popleft())
 
 
 class Writer:
@@ -136,17 +143,28 @@ class Writer:
         """How often another process was found to have written."""
         return self._heads.changes
 
+    def port(self) -> _Port:
+        """The side of the running loop."""
+        loop = asyncio.get_running_loop()
+        port = self._port
+        return port if port is not None and port.loop is loop else self._port_of(loop)
+
+    def post(self, job: Job) -> None:
+        """Write without anybody waiting for it; when it fails, nobody hears of it."""
+        if not self._closing:
+            port = self.port()
+            future = port.loop.create_future()
+            future.add_done_callback(_ignore)
+            port.send(_Pending(job, future, port, 1))
+
     async def submit(
         self, request: Request
     ) -> Any:  # Any: None for appends, the epoch for a new run, the job's value
         """Write, durably. Cancelling leaves it unknown whether it is written."""
         if self._closing:
             raise StoreClosed(self._address)
-        loop = asyncio.get_running_loop()
-        port = self._port
-        if port is None or port.loop is not loop:
-            port = self._port_of(loop)
-        future = loop.create_future()
+        port = self.port()
+        future = port.loop.create_future()
         port.send(_Pending(request, future, port, _units(request)))
         return await future
 
@@ -315,3 +333,8 @@ def _units(request: Request) -> int:
     for _, data in append.blobs:  # type: ignore[union-attr]
         size += len(data)
     return min(1 + size // _BYTES_PER_UNIT, _MAX_BATCH)
+
+
+def _ignore(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()

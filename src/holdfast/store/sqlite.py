@@ -144,10 +144,20 @@ class SqliteStore:
     async def claim(
         self, worker: str, versions: Sequence[tuple[str, str]], *, now_ns: int, limit: int
     ) -> Sequence[Claimed]:
-        taken = await self._write(
-            partial(_ownership.claim, worker=worker, versions=versions, now_ns=now_ns, limit=limit)
-        )
-        return await self._read(partial(_reads.claimed, taken=taken)) if taken else []
+        work = partial(_ownership.claim, worker=worker, versions=versions, now_ns=now_ns, limit=limit)
+        give_back = partial(self._give_back, worker=worker)
+        taken: list[_ownership.Taken] = await self._writer.submit(Job(work, abandoned=give_back))
+        if not taken:
+            return []
+        try:
+            return await self._read(partial(_reads.claimed, taken=taken))
+        except BaseException:
+            give_back(taken)
+            raise
+
+    def _give_back(self, taken: Sequence[_ownership.Taken], worker: str) -> None:
+        if taken:
+            self._writer.post(Job(partial(_ownership.give_back, taken=taken, worker=worker)))
 
     async def next_wake_ns(self, versions: Sequence[tuple[str, str]]) -> int | None:
         return await self._read(partial(_reads.next_wake_ns, versions=versions))
@@ -212,7 +222,12 @@ class SqliteStore:
 
     async def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         self._refuse_closed()
-        return await asyncio.get_running_loop().run_in_executor(self._reader, self._typed_read, read)
+        port = self._writer.port()
+        port.courtesy.begin()
+        try:
+            return await port.loop.run_in_executor(self._reader, self._typed_read, read)
+        finally:
+            port.courtesy.end()
 
     def _typed_read(self, read: Callable[[sqlite3.Connection], T]) -> T:
         with typed(self._address):

@@ -26,6 +26,12 @@ class Arguments:
         self.injected = tuple(
             p for p in self.signature.parameters if injected is not None and annotations.get(p) is injected
         )
+        self._injected = frozenset(self.injected)
+        self._positional = tuple(
+            name
+            for name, parameter in self.signature.parameters.items()
+            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY and name not in self._injected
+        )
         self._fields = {p: annotations.get(p, Any) for p in self.signature.parameters if p not in self.injected}
 
     @functools.cached_property
@@ -54,14 +60,20 @@ class Arguments:
 
         Raises `ValueError` with what does not fit, in words for whoever made the call.
         """
-        placeholder = dict.fromkeys(self.injected)
-        try:
-            bound = self.signature.bind(*args, **kwargs, **placeholder).arguments
-        except TypeError as error:
-            raise ValueError(f"{self._name}: {error}") from error
-        labelled = {name: value for name, value in bound.items() if isinstance(value, Value)}
-        plain = {n: v.value if isinstance(v, Value) else v for n, v in bound.items() if n not in self.injected}
-        return self._canonical(lambda: self.model.model_validate(plain)), labelled
+        given = dict(zip(self._positional, args, strict=False))
+        if (
+            len(args) > len(self._positional)
+            or not given.keys().isdisjoint(kwargs)
+            or not self._injected.isdisjoint(kwargs)
+        ):
+            raise ValueError(
+                f"{self._name} takes {self._expected()}; the call gives one of them twice, or more than these"
+            )
+        given |= kwargs
+        labelled = {name: value for name, value in given.items() if isinstance(value, Value)}
+        for name, value in labelled.items():
+            given[name] = value.value
+        return self._canonical(lambda: self.model.model_validate(given)), labelled
 
     def from_model(self, arguments: dict[str, Any] | str) -> bytes:
         """Canonical JSON of what a model wrote. Raises `ValueError` with a message that the model can act on."""

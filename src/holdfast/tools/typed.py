@@ -81,6 +81,17 @@ class Typed(Generic[T]):
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from error
 
+    def settled(self, value: object) -> tuple[bytes, T]:
+        """A value that is about to be recorded: its JSON, and the value as whoever reads the record gets it.
+
+        Raises `ValueError` or `TypeError` when it is not of the declared type or has no JSON form.
+        """
+        if self._decoder is not None:
+            encoded = _encoder.encode(value)
+            return encoded, cast(T, self._decoder(encoded))  # decoding is the check
+        encoded = self.encode(self.check(value))
+        return encoded, self.decode(encoded)
+
     def encode(self, value: T) -> bytes:
         """The JSON form. Raises `TypeError` or `ValueError` when there is none."""
         if self._decoder is not None:
