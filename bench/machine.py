@@ -13,8 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from holdfast.store._schema import connect
-
 _FLUSHES: Final = 200
 _MEMORY_FILESYSTEMS: Final = frozenset({"tmpfs", "ramfs"})
 
@@ -107,6 +105,8 @@ def _processor() -> str:
 
 def _synchronous(folder: Path) -> str:
     """How the store syncs, as its own connections have it: asked, not assumed."""
+    from holdfast.store._schema import connect  # here, so that the floor's process does not hold the package
+
     path = folder / "settings.db"
     connection = connect(path, str(path))
     try:

@@ -50,6 +50,8 @@ def record(run: int, step: int) -> dict[str, Any]:  # Any: JSON, as users return
         "ship_to": {"street": f"{1 + n % 211} Mill Lane", "town": _TOWNS[n & 7], "postcode": f"{10_000 + n % 89_999}"},
         "lines": lines,
         "remark": _REMARKS[(n >> 7) & 7],
+        "delivery": _REMARKS[(n >> 11) & 7],
+        "contact": f"{_TOWNS[(n >> 14) & 7]} branch, telephone 0{n % 8_999 + 1_000}-{n % 89_993 + 10_000}, weekdays 7 to 16",
         "accepted": True,
         "checksum": f"{n * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF:016x}",
     }

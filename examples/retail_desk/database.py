@@ -9,7 +9,7 @@ One JSON object a line, each answered by one line, over a Unix socket. Standard 
 | `call` | `session, tool, arguments, key?, fault?` | `{ok: true, result}`, or `{ok: false, kind, message}` |
 | `mark` | `session, kind, what` | `{ok: true}`: something began in that session, for the report |
 | `faults` | `probability, seed?, kinds?` | from now on each call fails with that probability |
-| `arm` | `after, moment` | answered when that many new model turns have begun; calls are then held |
+| `arm` | `after, moment, write_within?` | answered when that many new model turns have begun; calls are then held |
 | `release` | | the calls held are dropped, later ones are served again |
 | `state` | `session` | `{digest, changes}` of that session's database |
 | `report` | | all that was counted |
@@ -30,7 +30,7 @@ import random
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, NoReturn, cast
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -38,7 +38,7 @@ if __name__ == "__main__":
 from retail_desk.faults import DEFAULT_FAULTS, MALFORMED, Fault, FaultKind, FaultPlan, Moment, Trap, When
 from retail_desk.ledger import Delivered, Ledger, canonical
 from retail_desk.records import Database, JsonObject
-from retail_desk.shop import RetailTools, load_database
+from retail_desk.shop import WRITES, RetailTools, load_database
 
 LINE_LIMIT_BYTES: Final = 4 * 1024 * 1024
 HANG_LIMIT_S: Final = 600.0
@@ -117,7 +117,7 @@ class DatabaseServer:
 
     async def _mark(self, request: JsonObject) -> None:
         session, kind, what = _text(request, "session"), _text(request, "kind"), _text(request, "what")
-        await self._hold("before", "after")
+        await self._hold_any()
         self.ledger.mark(session, kind, what)
         if kind == "model" and int(what) >= self._turns.get(session, 0):  # a turn that is redone does not count
             self._turns[session] = int(what) + 1
@@ -131,11 +131,11 @@ class DatabaseServer:
         arguments = canonical(cast(JsonObject, request["arguments"]))
         key = cast("str | None", request.get("key"))
         fault = self._fault(request)
-        await self._hold("before")
+        await self._hold("before", tool)
         reply = self.ledger.receive(session, tool, arguments, key)
         if reply is None and (fault is None or fault.when == "after"):
             reply = self.ledger.perform(self._session(session), session, tool, arguments, key)
-        await self._hold("after")
+        await self._hold("after", tool)
         if fault is not None:
             await self._deliver(fault, reader, writer)
             self.ledger.faults.append(Delivered(session=session, tool=tool, kind=fault.kind, when=fault.when))
@@ -171,14 +171,25 @@ class DatabaseServer:
 
     async def _arm(self, request: JsonObject) -> None:
         moment = cast(Moment, request.get("moment", "any"))
-        self._trap = Trap(turns_left=cast(int, request["after"]), moment=moment)
+        after, write_within = cast(int, request["after"]), cast(int, request.get("write_within", 0))
+        self._trap = Trap(turns_left=after, moment=moment, write_within=write_within)
         await self._trap.sprung.wait()
 
-    async def _hold(self, *moments: Moment) -> None:
-        """Once the trap has sprung, who comes here waits: the kill finds them before or after the effect."""
-        if self._trap is not None and self._trap.holds(moments):
-            await self._trap.released.wait()
-            raise _Dropped
+    async def _hold(self, moment: Moment, tool: str) -> None:
+        """Once the trap has sprung, calls wait here: the kill finds them before or after their effect."""
+        if self._trap is not None and tool in WRITES:
+            self._trap.meet_write(moment)
+        if self._trap is not None and self._trap.holds(moment):
+            await self._wait_for_the_kill(self._trap)
+
+    async def _hold_any(self) -> None:
+        """Nothing new begins either."""
+        if self._trap is not None and (self._trap.holds("before") or self._trap.holds("after")):
+            await self._wait_for_the_kill(self._trap)
+
+    async def _wait_for_the_kill(self, trap: Trap) -> NoReturn:
+        await trap.released.wait()
+        raise _Dropped
 
 
 async def _send(writer: asyncio.StreamWriter, reply: JsonObject) -> None:

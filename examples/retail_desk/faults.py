@@ -44,21 +44,29 @@ class FaultPlan:
 
 @dataclass(kw_only=True)
 class Trap:
-    """Springs when a number of model turns have begun, and then holds calls until it is released."""
+    """Springs when a number of model turns have begun, and then holds calls until it is released.
+
+    With `write_within` it prefers to catch a write: it waits for one, for that many turns more.
+    """
 
     turns_left: int
     moment: Moment
+    write_within: int = 0
     sprung: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
     def count(self) -> None:
         self.turns_left -= 1
-        if self.turns_left <= 0:
+        if self.turns_left <= -self.write_within:
+            self.sprung.set()
+
+    def meet_write(self, moment: Moment) -> None:
+        if self.turns_left <= 0 and moment == self.moment:
             self.sprung.set()
 
     @property
     def is_killing(self) -> bool:
         return self.sprung.is_set() and not self.released.is_set()
 
-    def holds(self, moments: Sequence[Moment]) -> bool:
-        return self.is_killing and self.moment in moments
+    def holds(self, moment: Moment) -> bool:
+        return self.is_killing and self.moment == moment

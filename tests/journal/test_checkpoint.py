@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from holdfast.errors import SequenceConflict
 from holdfast.journal import Journal
 from holdfast.journal import checkpoint as cp
 from holdfast.journal.signing import new_key
@@ -112,6 +113,7 @@ async def test_a_process_that_seals_at_the_same_time_is_not_an_error(tmp_path: P
                     await complete(journal, "b", notes=0)
                     await seal_all(store)
                     await complete(journal, "c", notes=0)
+                    raise SequenceConflict("", "checkpoints", checkpoint.number, checkpoint.number + 1)
                 await store.add_checkpoint(checkpoint)
 
         late = await cp.Sealer(cast("Store", Overtaken()), now_ns=Ticks().now_ns).seal()

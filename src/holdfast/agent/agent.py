@@ -154,7 +154,10 @@ class Agent(Generic[T]):
         except ToolFailed as failed:
             return _result(call, f"Error: {failed.message}", ok=False)
         reads.append(call.id)
-        return _result(call, tool.rendered(result))
+        try:
+            return _result(call, tool.rendered(result))
+        except Exception:  # noqa: BLE001  # a broken `render` must not lose a result: the model gets it as JSON
+            return _result(call, encode_json(result).decode())
 
     async def _conclude(self, scope: Scope, answer: Answer[T], subject: str | None) -> Answer[T]:
         """What an answer must stand before it leaves: sources for its confidence, no conflict with an earlier conclusion."""

@@ -103,8 +103,8 @@ async def _decide(screen: Screen, id: str, approved: bool, by: str, why: str, ye
 def say_who_goes_on(screen: Screen, run: str) -> None:
     """A decision is a note; a worker has to take it up."""
     screen.text(
-        (f"run {safe(run)} goes on as soon as a worker has it; if none is running: holdfast resume --load MODULE"
-         f"{safe(screen.location.option)}", "dim"),
-    )  # fmt: skip
+        (f"run {safe(run)} goes on as soon as a worker has it; if none is running: ", "dim"),
+        (f"holdfast resume --load MODULE{safe(screen.location.option)}", "green"),
+    )
 
 

@@ -107,11 +107,8 @@ def _fail(screen: Screen, error: Exception, code: Exit) -> NoReturn:
     location = screen.location
     message = str(error)
     if screen.as_json:
-        fields = {f.name: getattr(error, f.name) for f in dataclasses.fields(error)} if dataclasses.is_dataclass(error) else {}
-        name = type(error).__name__.lstrip("_")
-        described = {"type": name, "message": message, "exit": int(code), "store": location.shown}
-        data = {name: value for name, value in fields.items() if isinstance(value, str | int | float | None)}
-        screen.json({"error": described | ({"data": data} if data else {})})
+        described: dict[str, Any] = {"type": type(error).__name__.lstrip("_"), "message": message, "exit": int(code)}
+        screen.json({"error": described | {"store": location.shown} | _data(error)})
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()
     else:
@@ -119,6 +116,13 @@ def _fail(screen: Screen, error: Exception, code: Exit) -> NoReturn:
         if location.shown not in message:
             screen.say(("store ", "dim"), safe(location.described), indent=10)
     raise typer.Exit(code)
+
+
+def _data(error: Exception) -> dict[str, Any]:  # Any: JSON
+    if not isinstance(error, HoldfastError):
+        return {}
+    fields = {f.name: getattr(error, f.name) for f in dataclasses.fields(error)}
+    return {"data": {name: value for name, value in fields.items() if isinstance(value, str | int | float | None)}}
 
 
 def _single(error: BaseException) -> Exception:

@@ -235,22 +235,18 @@ def _commands(screen: Screen, commands: list[str]) -> None:
 
 
 def _events(screen: Screen, record: RunRecord, *, full: bool) -> None:
+    """Events in the order of their stream, whatever the clock did; notes where their time puts them."""
     started_ns = record.row.created_ns
-    both = sorted(
-        [(r.row.at_ns, 0, r.row.seq, r) for r in record.events] + [(r.row.at_ns, 1, r.row.seq, r) for r in record.notes],
-        key=lambda each: each[:3],
-    )
-    # In the order of the streams, whatever the clock did: a note stands where its time puts it, events stay in theirs.
-    notes = [each for each in both if each[1] == 1]
+    notes = list(record.notes)
     screen.text((f"{'seq':>5}  {'time':>9}  {'step':<10}  event", "dim"))
     label: Label | None = None
     for recorded in record.events:
-        while notes and notes[0][0] <= recorded.row.at_ns:
-            _one(screen, notes.pop(0)[3], "n", started_ns, None, full=full)
+        while notes and notes[0].row.at_ns <= recorded.row.at_ns:
+            _one(screen, notes.pop(0), "n", started_ns, None, full=full)
         change = label_change(label, recorded.event.header.label) if recorded.event is not None else None
         label = recorded.event.header.label if recorded.event is not None else label
         _one(screen, recorded, "", started_ns, change, full=full)
-    for _, _, _, note in notes:
+    for note in notes:
         _one(screen, note, "n", started_ns, None, full=full)
 
 

@@ -182,7 +182,7 @@ def _waiting(event: Event) -> Entry:
     request = _raw(waiting.request)
     if isinstance(request, dict) and "arguments" in request and "reasons" in request:
         entry.lines.append(Line("args", request["arguments"]))
-        entry.lines += [Line("asks", text=safe(str(reason)), style="yellow") for reason in request["reasons"] or ()]
+        entry.lines.extend(Line("asks", text=safe(str(reason)), style="yellow") for reason in request["reasons"] or ())
     elif request is not None:
         entry.lines.append(Line("asks", request))
     return entry

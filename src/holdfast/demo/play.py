@@ -57,7 +57,6 @@ class Stage:
     seen: worker.Progress | None = None
     working_s: float = 0.0
     killed: int = 0
-    interrupted: int = 0
 
     @property
     def log(self) -> Path:
@@ -116,7 +115,6 @@ async def _act(stage: Stage, kill: bool, console: Console, quiet: bool) -> repor
                 store=stage.store,
                 system=system,
                 killed=stage.killed,
-                resumed_runs=stage.interrupted,
                 began_ns=stage.began_ns,
                 again=stage.again,
                 seconds=stage.working_s,
@@ -180,8 +178,6 @@ async def _first_worker(stage: Stage, system: OrderSystem, display: _Display) ->
         code = await process.wait()
     if code not in (0, -signal.SIGKILL):
         raise DemoFailed(f"the first worker ended with code {code}; {stage.said} tells more")
-    if stage.killed:
-        stage.interrupted = await report.unfinished(stage.store)
     return stage.killed > 0
 
 

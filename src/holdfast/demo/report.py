@@ -113,6 +113,7 @@ class Run:
     outcome: str
     steps: int = 0
     new_steps: int = 0
+    resumed: bool = False
     events: int = 0
     rejected: int = 0
     cost_microusd: int = 0
@@ -131,19 +132,13 @@ class Run:
         return any(i.gate.run_label.level < hf.Trust[i.gate.needs] for i in self.intents.values())
 
 
-async def unfinished(store: Path) -> int:
-    """How many runs stand in the middle: begun by a worker that is gone."""
-    async with hf.open(str(store), worker=False) as app:
-        return len(await app.runs(status=["running"]))
-
-
 async def examine(
-    *, store: Path, system: OrderSystem, killed: int, resumed_runs: int, began_ns: int, seconds: float, again: str
+    *, store: Path, system: OrderSystem, killed: int, began_ns: int, seconds: float, again: str
 ) -> Report:
     """Read the journal and the order system's records, and compare them with the truth.
 
     Args:
-        began_ns: Only steps from then on count for the speed; an older store brings its own.
+        began_ns: Steps and resumptions count from then on; an older store brings its own.
         seconds: For how long workers worked on them.
         again: The command that goes on with this store.
     """
@@ -166,7 +161,7 @@ async def examine(
         steps=sum(run.steps for run in runs),
         steps_per_s=round(sum(run.new_steps for run in runs) / seconds, 1) if seconds else 0.0,
         killed=killed,
-        resumed_runs=resumed_runs,
+        resumed_runs=sum(run.resumed for run in runs),
         effects=count_effects(runs, {key: count.effects for key, count in keys.items()}, placed),
         needed_a_person=People(
             values=sum(run.waited_for_a_person for run in runs),
@@ -213,6 +208,8 @@ def read_run(run_id: str, outcome: str, events: Iterable[Event], began_ns: int) 
                 run.intents[intent.key] = intent
             case "tool.completed" if event.name == "place_order":
                 run.done |= run.intents.keys()
+            case "run.resumed":
+                run.resumed = run.resumed or event.header.at_ns >= began_ns
             case "endorse.failed":
                 run.rejected += 1
             case "model.completed":

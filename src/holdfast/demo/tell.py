@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from holdfast.demo.report import Report
@@ -24,7 +25,7 @@ def tell(report: Report, console: Console) -> None:
     console.print(_table(report))
     for line in _remarks(report):
         console.print(line)
-    console.print(_further(report), soft_wrap=True, highlight=False)
+    console.print(_further(report), soft_wrap=True, highlight=False, markup=False)
 
 
 def _table(report: Report) -> Table:
@@ -69,7 +70,7 @@ def _table(report: Report) -> Table:
     )
     verdict = "[green]verified[/green]" if report.chain_verified else "[red]DOES NOT VERIFY[/red]"
     table.add_row("chain", f"{report.events} events, {verdict}")
-    table.add_row("store", report.store)
+    table.add_row("store", escape(report.store))
     return table
 
 
@@ -78,7 +79,7 @@ def _must_be_none(number: int) -> str:
 
 
 def _remarks(report: Report) -> list[str]:
-    remarks = [f"[red]{problem}[/red]" for problem in report.problems[:10]]
+    remarks = [f"[red]{escape(problem)}[/red]" for problem in report.problems[:10]]
     if report.orders.otherwise:
         mails = ", ".join(report.orders.otherwise_mails[:5])
         remarks.append(

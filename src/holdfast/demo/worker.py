@@ -24,7 +24,7 @@ from holdfast.demo.brain import brain
 from holdfast.demo.inbox import Email
 from holdfast.testing import ScriptedModel
 
-CONCURRENT_RUNS = 1000
+CONCURRENT_RUNS = 100
 TICK_S = 0.1
 ENDED = ("completed", "failed", "cancelled")
 

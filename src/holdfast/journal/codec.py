@@ -39,6 +39,8 @@ def unpack(stored: bytes) -> bytes:
     """The bytes behind a stored form."""
     if stored[:4] != _ZSTD_MAGIC:
         return stored
+    if zstandard.frame_content_size(stored) > 4 * MAX_PAYLOAD_BYTES:  # the size is only claimed
+        raise msgspec.DecodeError("a stored payload claims to unpack to more than any payload holds")
     return zstandard.ZstdDecompressor().decompress(stored, max_output_size=4 * MAX_PAYLOAD_BYTES)
 
 

@@ -94,13 +94,12 @@ class Journal:
         Raises:
             RunIdConflict: The id belongs to a run with another workflow, input or label.
         """
-        created_ns = self.clock.now_ns()
         key = secret or self.random(32)
         log = self.pen(run, epoch=1 if worker else 0)
         genesis = log.head
         row = log.seal("run.started", "", started.workflow, codec.encode(started), adds=started.label)
         new = NewRun(
-            run, started.workflow, started.version, created_ns, key, started.parent,
+            run, started.workflow, started.version, row.at_ns, key, started.parent,
             status="running" if worker else "pending", wake_ns=None if worker else 0,
         )  # fmt: skip
         first = Append(run, Stream.RUN, log.epoch, genesis, (row,))
@@ -112,7 +111,7 @@ class Journal:
         if worker is None:
             return None
         born = RunRow(
-            run, started.workflow, started.version, "running", None, log.label.level, worker, epoch, None, -1, created_ns, created_ns,
+            run, started.workflow, started.version, "running", None, log.label.level, worker, epoch, None, -1, row.at_ns, row.at_ns,
             started.parent, "holdfast", key, 0, row.hash, -1, chain.genesis(run, Stream.NOTES),
         )  # fmt: skip
         return Claimed(born, (row,), ())

@@ -190,6 +190,7 @@ class Intent(msgspec.Struct, frozen=True, omit_defaults=True):
     gate: Gate
     settlement: int = 0
     key_ttl_s: float | None = None
+    timeout_s: float = 30.0
 
 
 class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):

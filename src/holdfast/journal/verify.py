@@ -33,6 +33,8 @@ from .sealed import audit_checkpoints
 _UNREADABLE = (msgspec.MsgspecError, zstandard.ZstdError, TypeError, ValueError)
 """What a damaged header or payload raises when it is read."""
 
+_decode_header = msgspec.json.Decoder(Header).decode  # once an event: without a call in between
+
 
 def verify(
     snapshot: Snapshot,
@@ -146,7 +148,7 @@ def _walk(progress: Progress, rows: Iterable[Row], found: Findings) -> Iterator[
     at again by `_explain`.
     """
     run, stream = progress.run, progress.stream
-    decode, sha256 = codec.decode_header, hashlib.sha256
+    decode, sha256 = _decode_header, hashlib.sha256
     previous: bytes = chain.genesis(run, stream)
     known = True  # whether `previous` is what the next row was chained on, or the row before was damaged
     expected = 0

@@ -35,8 +35,9 @@ from ..store import Checkpoint, RunRow, Store, Stream, Wait, open_store
 from ..trust import PRIMARY, Label, Trust, lowered
 from . import decisions
 from .clock import SystemClock
+from .drive import Ended
 from .execution import Execution
-from .executor import LEASE_S, POLL_S, Ended, Executor
+from .executor import LEASE_S, POLL_S, Executor
 from .fork import fork_run
 from .handle import Run, RunInfo
 from .workflow import REGISTRY, AnswerType, Registry, Workflow
@@ -193,8 +194,12 @@ class App:
 
     async def _answer_of(self, id: str, ended: Ended | None) -> Answer[Any] | None:
         """The answer of a run, if it has one. `ended`: how it left the memory of this process, which saves reading it again."""
-        if ended is None or ended.kind in ("run.parked", "run.in_doubt"):
+        if ended is None or ended.status not in TERMINAL:
             row = await self.journal.run(id)
+            # Owned, due, or with a note it has not seen: it is about to move, and what stands there is old.
+            due = row.wake_ns is not None and row.wake_ns <= self.journal.clock.now_ns()
+            if row.worker is not None or due or (row.notes_seq > row.notes_seen and row.status not in TERMINAL):
+                return None
             if row.status == "waiting":
                 return await self._clarify_of(row)
             if row.status == "in_doubt":
@@ -202,13 +207,11 @@ class App:
             if row.status not in TERMINAL and row.status != "attention":
                 return None
             last = (await self.journal.events(id, after=row.seq - 1))[-1]
-            if row.status == "attention" and last.kind != "run.attention":
-                return None
-            record = last.payload(Finished if last.kind == "run.finished" else RunEnded)
-            ended = Ended(last.kind, record, row.workflow, row.version)
+            record = last.payload(Finished) if last.kind == "run.finished" else last.payload(RunEnded)
+            workflow = self.registry.accepting(row.workflow, row.version)
+            ended = Ended(last.kind, record, row.status, row.outcome, None if workflow is None else workflow.answer)
         if isinstance(ended.record, Finished):
-            workflow = self.registry.accepting(ended.workflow, ended.version)
-            answers = workflow.answer if workflow is not None else AnswerType(Any)
+            answers = ended.answers or AnswerType(Any)
             return answers.decode(bytes(ended.record.value))
         assert isinstance(ended.record, RunEnded)
         error = ended.record.error
@@ -220,8 +223,6 @@ class App:
 
     async def _clarify_of(self, row: RunRow) -> Clarify | None:
         """The question of a run that waits for a reply to a `Clarify`."""
-        if row.wake_ns is not None and row.wake_ns <= self.journal.clock.now_ns():
-            return None
         for _, wait in await self._waits_of(row.run, "reply"):
             for event in reversed(await self.journal.events(row.run)):
                 if event.kind == "reply.waiting" and event.path == wait.path:
@@ -254,8 +255,10 @@ class App:
         label: Trust = Trust.EXTERNAL,
     ) -> int:  # fmt: skip
         """Append a note to a run, durably; idempotent by `key`. Returns its number."""
-        encoded = msgspec.Raw(codec.encode(value))
-        record = Note(name, encoded, by, why, label=lowered(label, kind, ""))
+        record = Note(name, decisions.json_of(value, run, kind), by, why, label=lowered(label, kind, ""))
+        decisions.json_of(
+            [name, by, why, key], run, kind
+        )  # text that is no UTF-8 is refused before anything is written
         seq = await self.journal.note(run, f"note.{kind}", record, key=key)
         await self._noted(run)
         return seq

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import msgspec
 
-from ..errors import AlreadyDecided, NotWaiting
+from ..errors import AlreadyDecided, NotJson, NotWaiting
 from ..journal import Event, Journal, codec
 from ..journal.records import Doubt, Note, Settled, Waiting
+from ..tools import encode_json
 from ..trust import PRIMARY
 
 VERDICTS = ("happened", "retry", "give-up")
@@ -50,10 +51,18 @@ async def settle(journal: Journal, id: str, verdict: str, *, result: object, by:
     early_s = (event.payload(Doubt).may_retry_from_ns - journal.clock.now_ns()) / 1e9
     if verdict == "retry" and early_s > 0:
         raise ValueError(f"{id}: the lost request may still arrive; try again in {early_s:.0f} s. Nothing was recorded")
-    said = Settled(verdict, None, by, why, msgspec.Raw(codec.encode(result)))
+    said = Settled(verdict, None, by, why, json_of(result, run, "settlement"))
     note = Note(id, msgspec.Raw(codec.encode(said)), by, why, label=PRIMARY)
     await _once(journal, run, id, "note.settle", note, key=f"settle:{id}:{event.seq}")
     return run
+
+
+def json_of(value: object, run: str, what: str) -> msgspec.Raw:
+    """What somebody says to a run, as JSON. Raises `NotJson`."""
+    try:
+        return msgspec.Raw(encode_json(value))
+    except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+        raise NotJson(run, what, str(error)) from error
 
 
 async def _once(journal: Journal, run: str, id: str, kind: str, note: Note, *, key: str) -> None:

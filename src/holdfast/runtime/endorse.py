@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import anyio
 import msgspec
 
 from ..errors import EndorsementRejected, OpenType, Rejected, WorkflowDefect
@@ -105,9 +106,16 @@ async def endorse(value: Any, by: Validator[T]) -> Value[T]:
         await execution.fail("endorse", path, by.name, asked, describe(error))
         raise error from no
     except Exception as error:
+        if error is execution.halted:
+            raise
         info = describe(error)
         await execution.fail("endorse", path, by.name, asked, info)
         raise step_failed(execution.run, path, by.name, info, 1) from error
+    except anyio.get_cancelled_exc_class():
+        defect = execution.cut(scope, by.name, path)
+        if defect is not None:
+            raise defect from None
+        raise
     finally:
         scope.busy = None
     encoded = by.output.encode(checked)

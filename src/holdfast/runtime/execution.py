@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import anyio
 import msgspec
 
-from ..errors import BudgetExceeded, HoldfastError, JournalMismatch, NotJson, PayloadTooLarge, RedactedStep, StoreError
+from ..errors import (
+    BudgetExceeded,
+    HoldfastError,
+    JournalMismatch,
+    NotJson,
+    PayloadTooLarge,
+    RedactedStep,
+    StoreError,
+    UnscopedStep,
+)
 from ..journal import Event, Journal, RunLog, codec
 from ..journal.conversation import Conversation
 from ..journal.records import Budget, ErrorInfo, Failure, ModelOutcome, Outcome, Started
@@ -22,11 +31,20 @@ from ..model import Clock
 from ..store import RunState, Wait
 from ..tools import Tool, encode_json
 from ..trust import PRIMARY, Label
-from .history import History, Past, match, open_doubts, read_history, received_notes, reply_nodes
-from .scope import Abandon, Scope, Suspend
+from .history import (
+    History,
+    Past,
+    match,
+    open_doubts,
+    open_intents,
+    read_history,
+    received_notes,
+    reply_nodes,
+)
+from .scope import Abandon, Scope, Suspend, current_scope
 
 if TYPE_CHECKING:
-    from .executor import Ended
+    from .drive import Ended
 
 NO_INPUT = b"null"
 GRACE_S = 5.0
@@ -96,12 +114,15 @@ class Execution:
         self._blobs: dict[str, bytes] | None = None
         self.reads: dict[tuple[str, str], Read] = {}
         self.endorsed: dict[str, tuple[bytes, Label]] = {}
+        self.open_intents = open_intents(self.history)
         self.open_doubts = open_doubts(self.history)
+        self.doubts_declared = {path: len(past.doubts) for path, past in self.history.items() if past.doubts}
         self.patches: dict[str, bool] = {}
         self.may_issue = may_issue
         self.guards: dict[anyio.CancelScope, Scope] = {}
         self.pending: list[Pending] = []
         self.parked_on: tuple[Wait, ...] = ()
+        self.parked_notes_seen: int | None = None
         self.live = 1
         self.closing = False
         self.leaving = False
@@ -193,8 +214,6 @@ class Execution:
 
     def cut(self, scope: Scope, step: str, path: str) -> HoldfastError | None:
         """What a cancellation that arrived in a step means: `None` when it is ours, else the defect that it is."""
-        from ..errors import UnscopedStep
-
         if scope.closing:
             return None
         return self.defective(UnscopedStep(f"{path} ({step})", "it was cancelled from outside the journal"))
@@ -203,6 +222,7 @@ class Execution:
 
     async def complete(self, kind: str, path: str, name: str, outcome: Outcome, *, adds: Label = PRIMARY) -> None:
         await self.record(f"{kind}.completed", path, name, outcome, adds=adds)
+        self.open_intents.pop(path, None)
         self.spent.steps += 1
 
     async def fail(
@@ -224,6 +244,7 @@ class Execution:
             await self.record(
                 f"{kind}.failed", path, name, Failure(msgspec.Raw(NO_INPUT), info, started_ns, attempts, received)
             )
+        self.open_intents.pop(path, None)
         self.spent.steps += 1
 
     def encoded(self, value: object, path: str) -> bytes:
@@ -288,16 +309,35 @@ class Execution:
             with anyio.move_on_after(max(0.0, (due_ns - self.clock.now_ns()) / 1e9)):
                 return await pending.received
             return None
+        except anyio.get_cancelled_exc_class():
+            scope = current_scope()
+            defect = self.cut(scope, pending.wait.name, pending.wait.path) if scope is not None else None
+            if defect is not None:
+                raise defect from None
+            raise
         finally:
             self.pending.remove(pending)
             self.live += 1
+
+    async def nap(self, delay_s: float, path: str, name: str) -> None:
+        """The pause before a retry: not durable; after a crash the next attempt is made at once."""
+        try:
+            await anyio.sleep(delay_s)
+        except anyio.get_cancelled_exc_class():
+            scope = current_scope()
+            defect = self.cut(scope, name, path) if scope is not None else None
+            if defect is not None:
+                raise defect from None
+            raise
 
     def park_if_idle(self) -> None:
         """Raise `Suspend` when every live branch waits."""
         if self.live == 0 and self.pending:
             self.parked_on = tuple(p.wait for p in self.pending)
+            self.parked_notes_seen = self.notes_seen  # a note that comes while the run unwinds must wake it again
             self.closing = True
-            raise Suspend
+            self.halted = Suspend()
+            raise self.halted
 
     def deliver(self, notes: Sequence[Event]) -> None:
         """New notes arrived while the run is in memory."""

@@ -8,39 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
 import anyio.lowlevel
-import msgspec
 
-from ..errors import BudgetExceeded, HoldfastError, NoResult, StoreError, StrandedRun
-from ..journal import Event, Journal, read_event
+from ..errors import StoreError, StrandedRun
+from ..journal import TERMINAL, Event, Journal, read_event
 from ..journal.checkpoint import BadCheckpoint, due
-from ..journal.records import (
-    ErrorInfo,
-    Finished,
-    Note,
-    Outcome,
-    Parked,
-    Resumed,
-    RunEnded,
-    Settled,
-    Started,
-    WaitRecord,
-)
-from ..model import Escalated
-from ..store import Claimed, RunState, Store, Wait
-from ..tools import CALLER
-from .execution import GRACE_S, Execution, Pending
+from ..journal.records import Note, Resumed, RunEnded, Started
+from ..store import Claimed, Store, Stream
+from .drive import Ended, drive, is_cancel, state_of
+from .execution import GRACE_S, Execution
 from .failures import describe
-from .ledger import RunCaller
-from .scope import Abandon, Scope, Suspend, entered
-from .workflow import AnswerType, Registry, Workflow
+from .scope import Abandon
+from .workflow import Registry
 
 if TYPE_CHECKING:
     from .app import App
@@ -50,16 +34,7 @@ log = logging.getLogger("holdfast")
 CLAIM_AT_ONCE = 256
 LEASE_S = 10.0
 POLL_S = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a run left the memory: its last event."""
-
-    kind: str
-    record: msgspec.Struct
-    workflow: str
-    version: str
+TAKE_UP_S = 0.2
 
 
 class Executor:
@@ -241,15 +216,11 @@ class Executor:
         execution = self.running.get(run)
         if execution is None:
             return
-        notes = (
-            await self.journal.notes(run, after=execution.notes_seen)
-            if execution.notes_seen >= 0
-            else await self.journal.notes(run)
-        )
+        notes = await self.journal.notes(run, after=execution.notes_seen)
         fresh = [n for n in notes if n.seq > execution.notes_seen]
         execution.deliver(fresh)
         for note in fresh:
-            if note.kind == "note.cancel":
+            if is_cancel(note):
                 self._cancel(run, execution, note)
 
     def _cancel(self, run: str, execution: Execution, note: Event) -> None:
@@ -276,17 +247,13 @@ class Executor:
     async def _drive(self, execution: Execution, claimed: Claimed) -> None:
         run = execution.run
         scope = self._scopes[run] = anyio.CancelScope()
+        abandoned = False
         try:
             with scope:
-                if claimed.taken_from is not None:
-                    await execution.record(
-                        "run.resumed", "", execution.started.workflow, Resumed(self.worker, claimed.taken_from)
-                    )
-                await self._run_to_its_end(execution)
+                await self._to_its_end(execution, claimed)
         except Abandon as lost:
+            abandoned = True
             log.warning("run %s is abandoned here without writing: %s", run, lost)
-        except Exception:
-            log.exception("run %s: Holdfast itself failed; the run keeps what is recorded and can be resumed", run)
         finally:
             self.running.pop(run, None)
             self._scopes.pop(run, None)
@@ -294,132 +261,53 @@ class Executor:
             self.app.notify(run, execution.ended)
             if self.free() == 1:  # there may have been more to claim than there were slots
                 self.poke()
+        if abandoned and not self.stopping and self._group is not None:
+            self._group.start_soon(self._take_up_again, run, execution.log.epoch)
 
-    async def _run_to_its_end(self, execution: Execution) -> None:
-        for note in execution.notes:
-            if note.kind == "note.cancel" and note.seq not in execution.consumed:
-                execution.cancel_why = note.payload(Note).why or "asked to"
-                await self._end(execution, *_cancelled(execution))
-                return
-        workflow = self.registry.accepting(execution.started.workflow, execution.started.version)
-        if workflow is None:
-            raise StrandedRun(
-                execution.run,
-                execution.started.workflow,
-                execution.started.version,
-                self.registry.loaded(execution.started.workflow),
-            )
-        kind, record, outcome = await self._outcome(execution, workflow)
-        if kind is not None:
-            with anyio.CancelScope(shield=True):
-                await self._end(execution, kind, record, outcome)
-
-    async def _outcome(
-        self, execution: Execution, workflow: Workflow[Any, Any]
-    ) -> tuple[str | None, msgspec.Struct, str | None]:
-        """Call the workflow function and say how the run ends: the final event, or `None` when the worker leaves."""
-        CALLER.set(RunCaller())
+    async def _to_its_end(self, execution: Execution, claimed: Claimed) -> None:
+        started = execution.started
+        if claimed.taken_from is not None:
+            await execution.record("run.resumed", "", started.workflow, Resumed(self.worker, claimed.taken_from))
         try:
-            with entered(Scope(execution, "")):
-                try:
-                    answer = await self._answer(execution, workflow)
-                except Exception as error:  # noqa: BLE001  # an error of the workflow is how its run ends
-                    if execution.halted is not None and _is_outer_cancellation(execution.halted):
-                        raise execution.halted from None
-                    return _failed(execution, error)
-                await self._settle_doubts(execution)
-                encoded = workflow.answer.encode(answer)
-                name = type(answer).__name__.lower()
-                return "run.finished", Finished(name, msgspec.Raw(encoded)), name
-        except Suspend:
-            return _parked(execution)
-        except BaseExceptionGroup as group:
-            if group.subgroup(Suspend) is not None and execution.parked_on:
-                return _parked(execution)
-            raise
-        except anyio.get_cancelled_exc_class():
-            if execution.cancel_why is None:
-                raise
-            return _cancelled(execution)
+            workflow = self.registry.accepting(started.workflow, started.version)
+            if workflow is None:
+                loaded = self.registry.loaded(started.workflow)
+                raise StrandedRun(execution.run, started.workflow, started.version, loaded)
+            ended = await drive(execution, workflow)
+        except Exception as error:
+            log.exception("run %s: Holdfast itself failed", execution.run)
+            execution.halted = error
+            ended = Ended("run.attention", RunEnded(describe(error)), "attention")
+        with anyio.CancelScope(shield=True):
+            await self._end(execution, ended)
 
-    async def _answer(self, execution: Execution, workflow: Workflow[Any, Any]) -> Any:
-        answers: AnswerType = workflow.answer
-        try:
-            result = await workflow.fn(**workflow.decode_input(bytes(execution.started.input)))
-            if execution.halted is not None:
-                raise execution.halted
-            return answers.check(result)
-        except NoResult as without:
-            if execution.halted is not None:
-                raise execution.halted from None
-            return without.answer
-        except BudgetExceeded as exceeded:
-            return Escalated(reason=f"budget of {exceeded.what}", attached={"error": str(exceeded)})
-
-    async def _settle_doubts(self, execution: Execution) -> None:
-        """A run does not end while an effect of a branch that is gone is in doubt: a person says what became of it."""
-        for path, wait in list(execution.open_doubts.items()):
-            note = await execution.wait(Pending(wait, lambda e, id=wait.id: e.kind == "note.settle" and e.name == id))  # type: ignore[misc]
-            assert note is not None
-            record = note.payload(Note)
-            said = msgspec.json.decode(record.value, type=Settled)
-            settled = Settled(said.verdict, note.seq, record.by, record.why, said.result)
-            await execution.record("tool.settled", path, wait.name, settled)
-            if said.verdict == "happened":
-                outcome = Outcome(msgspec.Raw(b"null"), said.result, settled_by=record.by or "a person")
-                await execution.complete("tool", path, wait.name, outcome)
-            del execution.open_doubts[path]
-
-    async def _end(self, execution: Execution, kind: str, record: msgspec.Struct, outcome: str | None) -> None:
+    async def _end(self, execution: Execution, ended: Ended) -> None:
         """Append the final or parking event; it releases the run in the same transaction."""
-        state = _state(kind, record, outcome, execution.notes_seen)
-        await execution.record(kind, "", execution.started.workflow, record, state=state)
-        execution.ended = Ended(kind, record, execution.started.workflow, execution.started.version)
+        seen = execution.notes_seen if execution.parked_notes_seen is None else execution.parked_notes_seen
+        state = state_of(ended, notes_seen=seen)
+        await execution.record(ended.kind, "", execution.started.workflow, ended.record, state=state)
+        execution.ended = ended
         if state.wake_ns is not None and (self._next_wake_ns is None or state.wake_ns < self._next_wake_ns):
             self._next_wake_ns = state.wake_ns
         parent = execution.started.parent
-        if parent is not None and state.status in ("completed", "failed", "cancelled"):
+        if parent is not None and ended.status in TERMINAL:
             await self.app.child_ended(parent, execution.run)
-        if state.status == "cancelled":
+        if ended.status == "cancelled":
             await self.app.cancel_children(execution.run)
 
-
-def _parked(execution: Execution) -> tuple[str, Parked, None]:
-    waits = tuple(WaitRecord(*w) for w in execution.parked_on)
-    in_doubt = any(w.kind == "settlement" for w in waits)
-    return ("run.in_doubt" if in_doubt else "run.parked"), Parked(waits), None
-
-
-def _cancelled(execution: Execution) -> tuple[str, RunEnded, None]:
-    why = execution.cancel_why or "asked to"
-    if execution.open_doubts:
-        names = ", ".join(f"{w.name} at step {w.path}" for w in execution.open_doubts.values())
-        why += f"; IN DOUBT, nobody knows whether it took place: {names}"
-    return "run.cancelled", RunEnded(ErrorInfo("holdfast.errors.RunCancelled", why)), None
-
-
-def _failed(execution: Execution, error: Exception) -> tuple[str, RunEnded, None]:
-    """An error of the record or the code's place in it goes to a person; the workflow's own error ends the run."""
-    cause = execution.halted if isinstance(execution.halted, HoldfastError) else error
-    info = describe(cause)
-    step = getattr(cause, "step", "")
-    return ("run.attention" if execution.halted is cause else "run.failed"), RunEnded(info, str(step)), None
-
-
-def _is_outer_cancellation(halted: BaseException) -> bool:
-    """Whether a cancellation that looked like a bare cancel scope came from around the whole app: then the run just stops here."""
-    return anyio.current_effective_deadline() == -math.inf or isinstance(halted, Abandon)
-
-
-_STATUS = {
-    "run.finished": "completed", "run.failed": "failed", "run.cancelled": "cancelled",
-    "run.parked": "waiting", "run.in_doubt": "in_doubt", "run.attention": "attention",
-}  # fmt: skip
-
-
-def _state(kind: str, record: msgspec.Struct, outcome: str | None, notes_seen: int) -> RunState:
-    waits = (
-        tuple(Wait(w.id, w.kind, w.name, w.path, w.due_ns) for w in record.waits) if isinstance(record, Parked) else ()
-    )
-    due = [w.due_ns for w in waits if w.due_ns is not None]
-    return RunState(_STATUS[kind], outcome, min(due, default=None), waits, notes_seen, release=True)
+    async def _take_up_again(self, run: str, epoch: int) -> None:
+        """A run that was abandoned because the store or the lease failed may still be ours: read it again and go on."""
+        delay_s = TAKE_UP_S
+        while not self.stopping:
+            await anyio.sleep(delay_s)
+            delay_s = min(2 * delay_s, 5.0)
+            try:
+                row = await self.store.run(run)
+                if row is None or row.worker != self.worker or row.epoch != epoch or run in self.running:
+                    return
+                if self.lease_holds():
+                    events = await self.store.rows(run, Stream.RUN)
+                    self.begin(Claimed(row, events, await self.store.rows(run, Stream.NOTES)))
+                    return
+            except StoreError as error:
+                log.warning("run %s can't be taken up again yet: %s", run, error)

@@ -38,7 +38,6 @@ async def fork_run(
         started.workflow, started.version, started.input, started.label, started.success, started.budget,
         fork=ForkOf(source, last), effects="refused" if effects == "refuse" else "live", tags=started.tags,
     )  # fmt: skip
-    created_ns = journal.clock.now_ns()
     log = journal.pen(run)
     genesis = log.head
     rows = [log.seal("run.started", "", new.workflow, codec.encode(new), adds=new.label)]
@@ -47,7 +46,7 @@ async def fork_run(
     secret = row.secret or secrets.token_bytes(32)
     try:
         await journal.store.create(
-            NewRun(run, new.workflow, new.version, created_ns, secret, wake_ns=None),
+            NewRun(run, new.workflow, new.version, rows[0].at_ns, secret, wake_ns=None),
             Append(run, Stream.RUN, 0, genesis, tuple(rows), tuple(blobs)),
         )
     except RunExists as exists:

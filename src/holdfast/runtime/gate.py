@@ -58,10 +58,8 @@ class Gatekeeper:
         reads = await self._fresh_reads()
         labels = self._argument_labels() if tool.policy == "values" else {}
         run_label = execution.log.label
-        escalated = tool.escalate is not None and bool(tool.escalate(**tool.arguments.decode(self.args)))
-        reasons = gate_reasons(
-            needs=tool.needs, policy=tool.policy, run_label=run_label, argument_labels=labels, escalated=escalated
-        )
+        reasons = gate_reasons(needs=tool.needs, policy=tool.policy, run_label=run_label, argument_labels=labels)
+        reasons += self._escalation()
         if not reasons:
             return Gate("allow", tool.policy, tool.needs.name, run_label, labels, (), _refs(reads))
         by = await self._ask(reasons, run_label, labels)
@@ -84,6 +82,17 @@ class Gatekeeper:
             why = f"{decision.by or 'nobody'} did not approve it" + (f": {decision.why}" if decision.why else "")
             raise ApprovalDenied(execution.run, self.path, tool.name, "ApprovalDenied", why)
         return decision.by
+
+    def _escalation(self) -> tuple[str, ...]:
+        """The contract's own condition. One that can't be evaluated asks for a person."""
+        tool = self.tool
+        if tool.escalate is None:
+            return ()
+        try:
+            asks = tool.escalate(**tool.arguments.decode(self.args))
+        except Exception as error:  # noqa: BLE001  # the gate fails closed
+            return (f"whether a person is needed could not be decided: {type(error).__name__}: {error}",)
+        return ("the contract asks for a person for these arguments",) if asks else ()
 
     # -- labels of arguments ------------------------------------------------------------------------------------------
 

@@ -6,11 +6,14 @@ Law 1: a step whose outcome stands here is never done again; whoever asks for it
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
 
 from ..errors import JournalMismatch
 from ..journal import Event
-from ..journal.records import NO_RAW, Doubt, Failure, ModelOutcome, Outcome, Settled
-from ..store import Wait
+from ..journal.records import NO_RAW, Doubt, Failure, Intent, ModelOutcome, Outcome, Settled
+from ..trust import step_order
 
 STEP_TYPES = frozenset(
     {"step", "tool", "model", "endorse", "value", "timer", "signal", "reply", "approval", "subrun", "scope", "answer"}
@@ -125,14 +128,44 @@ def _received(event: Event) -> int | None:
     return event.payload(Outcome).received if event.kind.endswith(".completed") else event.payload(Failure).received
 
 
-def open_doubts(history: History) -> dict[str, Wait]:
-    """Effects in doubt that nobody has settled, by path."""
+@dataclass(frozen=True, slots=True)
+class OpenIntent:
+    """An effect that was about to be issued and has no outcome."""
+
+    tool: str
+    effect: str
+    args: msgspec.Raw
+    key: str
+    at_ns: int
+    timeout_s: float
+
+
+def open_intents(history: History) -> dict[str, OpenIntent]:
+    """Intents without an outcome, by path; one whose verdict was "retry" is not open any more."""
     found = {}
     for path, past in history.items():
-        if past.outcome is None and len(past.doubts) > len(past.settled):
-            doubt = past.doubts[-1].payload(Doubt)
-            found[path] = Wait(doubt.id, "settlement", doubt.tool, path)
+        if past.outcome is None and past.intents and not _all_retried(past):
+            event = past.intents[-1]
+            found[path] = opened(event.payload(Intent), event.header.at_ns)
     return found
+
+
+def opened(intent: Intent, at_ns: int) -> OpenIntent:
+    return OpenIntent(intent.tool, intent.effect, intent.args, intent.key, at_ns, intent.timeout_s)
+
+
+def open_doubts(history: History) -> dict[str, Doubt]:
+    """Effects in doubt that nobody has settled, by path."""
+    return {
+        path: past.doubts[-1].payload(Doubt)
+        for path, past in history.items()
+        if past.outcome is None and len(past.doubts) > len(past.settled)
+    }
+
+
+def _all_retried(past: Past) -> bool:
+    verdicts = [event.payload(Settled).verdict for event in past.settled]
+    return bool(verdicts) and verdicts[-1] == "retry" and past.intents[-1].seq < past.settled[-1].seq
 
 
 def reply_nodes(events: Sequence[Event]) -> list[str]:
@@ -141,8 +174,6 @@ def reply_nodes(events: Sequence[Event]) -> list[str]:
 
 
 def _nearest(history: History, path: str, kind: str, name: str) -> str | None:
-    from ..trust import step_order
-
     same = [p for p, past in history.items() if past.any.name == name and past.any.kind.startswith(kind)]
     here = step_order(path)
     after = sorted((p for p in same if step_order(p) > here), key=step_order)

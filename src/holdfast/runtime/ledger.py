@@ -18,18 +18,17 @@ import anyio.lowlevel
 import msgspec
 
 from ..errors import GivenUp, JournalMismatch, NotJson, ToolFailed, ToolInputInvalid, ToolOutputInvalid
-from ..journal.records import Attempt, Doubt, ErrorInfo, Failure, Intent, Note, Outcome, Settled
-from ..store import Wait
+from ..journal.records import Attempt, Doubt, ErrorInfo, Failure, Intent, Outcome, Settled
 from ..tools import Done, Effect, NotDone, Reconciled, Tool, Unknown
 from ..tools.decide import after_unknown, args_hash, effect_key
 from ..trust import PRIMARY, Label, Trust, Value, lowered, meet
+from . import doubts
 from .attempt import OUTPUT_FAULTS, Fault, checked, issue
-from .execution import Execution, Pending, Read
+from .execution import Execution, Read
 from .failures import describe, step_failed
 from .gate import Gatekeeper
-from .history import Past
+from .history import Past, opened
 from .scope import Scope, enter
-from .waits import wait_id
 
 _CRASH = Fault("error", ErrorInfo("holdfast.Crash", "the process ended between the intent and the outcome"))
 
@@ -129,10 +128,10 @@ class ToolCallStep:
 
     async def _effect(self, past: Past | None) -> Any:
         settlement, intent = self._where_it_stands(past)
-        if past is not None and len(past.doubts) > len(past.settled):
-            verdict, value = await self._settle(past.doubts[-1].payload(Doubt))
-            if verdict != "retry":
-                return value
+        settled = await self._settled_before(past)
+        if settled is not None:
+            if settled[0] != "retry":
+                return settled[1]
             settlement, intent = settlement + 1, None
         while True:
             key = effect_key(self.execution.root, self.path, settlement)
@@ -143,10 +142,22 @@ class ToolCallStep:
                 outcome = await self._until_known(key, _CRASH)
             if outcome is not None:
                 return outcome[0]
-            verdict, value = await self._ask_about(key)
+            verdict, value = await self._ask_about()
             if verdict != "retry":
                 return value
             settlement, intent, self.attempt = settlement + 1, None, 1
+
+    async def _settled_before(self, past: Past | None) -> tuple[str, Any] | None:
+        """A doubt that is open from before, or a verdict that was received but not yet carried out."""
+        if past is None or not past.doubts:
+            return None
+        doubt = past.doubts[-1].payload(Doubt)
+        if len(past.doubts) > len(past.settled):
+            return await self._settle(doubt)
+        last = past.settled[-1].payload(Settled)
+        if last.verdict == "retry":
+            return None
+        return await self._carry_out(last, doubt) or await self._settle(await doubts.declare(self.execution, self.path))
 
     def _where_it_stands(self, past: Past | None) -> tuple[int, Intent | None]:
         """How many settlements there were, and the intent that stands open under the present key."""
@@ -174,10 +185,11 @@ class ToolCallStep:
             await self._fail(refused)
         intent = Intent(
             self.tool.name, self.tool.effect.value, msgspec.Raw(self.args), args_hash(self.args), key, gate, settlement,
-            self.tool.key_ttl_s if self.tool.effect is Effect.KEYED else None,
+            self.tool.key_ttl_s if self.tool.effect is Effect.KEYED else None, self.tool.timeout_s,
         )  # fmt: skip
-        await self.execution.record("tool.intent", self.path, self.tool.name, intent)
         self.intended_ns = self.execution.clock.now_ns()
+        await self.execution.record("tool.intent", self.path, self.tool.name, intent)
+        self.execution.open_intents[self.path] = opened(intent, self.intended_ns)
 
     async def _until_known(self, key: str, fault: Fault | None) -> tuple[Any] | None:
         """Issue, and repeat where that is safe, until the outcome is known. `None`: it stays unknown."""
@@ -193,7 +205,8 @@ class ToolCallStep:
                 if self._safe_to_repeat() and self._may_retry(fault):
                     await self._pause(fault)
                     continue
-                await self._note_attempt(fault)
+                with anyio.CancelScope(shield=True):
+                    await self._note_attempt(fault)
             assert fault is not None
             found = await self._reconcile(key)
             if isinstance(found, Done):
@@ -230,45 +243,38 @@ class ToolCallStep:
 
     # -- in doubt -----------------------------------------------------------------------------------------------------
 
-    async def _ask_about(self, key: str) -> tuple[str, Any]:
-        """Nobody knows: record the doubt, and wait for a person's verdict."""
-        execution, tool = self.execution, self.tool
-        if execution.leaving:  # the worker stops; whoever takes the run over finds the open intent and decides
+    async def _ask_about(self) -> tuple[str, Any]:
+        """Nobody knows: declare the doubt, and wait for a person's verdict."""
+        if self.execution.leaving:  # the worker stops; whoever takes the run over finds the open intent and decides
             await anyio.lowlevel.checkpoint()
-        doubt = Doubt(
-            wait_id("do", execution.run, self.path, key), tool.name, tool.effect.value, msgspec.Raw(self.args), key,
-            f"{tool.name} was issued and no outcome is known",
-            f"look in the system behind {tool.name} for the key {key} or these arguments; then settle with "
-            "happened (and its result), retry (it did not happen) or give-up",
-            self.intended_ns, self.intended_ns + round(tool.timeout_s * 1e9),
-        )  # fmt: skip
-        with anyio.CancelScope(shield=True):
-            await execution.record("tool.doubt", self.path, tool.name, doubt)
-        execution.open_doubts[self.path] = Wait(doubt.id, "settlement", tool.name, self.path)
+        doubt = await doubts.declare(self.execution, self.path)
         await (
             anyio.lowlevel.checkpoint()
         )  # a branch or run that was cancelled ends here; the doubt stays open and is said
         return await self._settle(doubt)
 
     async def _settle(self, doubt: Doubt) -> tuple[str, Any]:
-        execution, tool = self.execution, self.tool
-        wait = Wait(doubt.id, "settlement", tool.name, self.path)
-        execution.open_doubts[self.path] = wait
-        note = await execution.wait(Pending(wait, lambda e: e.kind == "note.settle" and e.name == doubt.id))
-        assert note is not None  # a settlement has no deadline
-        record = note.payload(Note)
-        said = msgspec.json.decode(record.value, type=Settled)
-        settled = Settled(said.verdict, note.seq, record.by, record.why, said.result)
-        await execution.record("tool.settled", self.path, tool.name, settled)
-        del execution.open_doubts[self.path]
-        if said.verdict == "happened":
-            return "happened", await self._complete(
-                bytes(said.result), key=doubt.key, settled_by=record.by or "a person"
-            )
-        if said.verdict == "give-up":
-            why = f"given up by {record.by or 'a person'}" + (f": {record.why}" if record.why else "")
-            await self._fail(GivenUp(execution.run, self.path, tool.name, "GivenUp", why, definite=False))
-        return "retry", None
+        while True:
+            settled = await doubts.verdict(self.execution, self.path, doubt)
+            done = await self._carry_out(settled, doubt)
+            if done is not None:
+                return done
+            why = f"the result that was given by {settled.by or 'a person'} is not what {self.tool.name} returns; asked again"
+            doubt = await doubts.declare(self.execution, self.path, why)
+
+    async def _carry_out(self, settled: Settled, doubt: Doubt) -> tuple[str, Any] | None:
+        """Act on a verdict: the verdict, and the result. `None`: it says that it happened, with a result that can't be."""
+        if settled.verdict == "retry":
+            return "retry", None
+        if settled.verdict == "give-up":
+            run, name = self.execution.run, self.tool.name
+            await self._fail(GivenUp(run, self.path, name, "GivenUp", doubts.given_up(settled), definite=False))
+        try:
+            encoded = self.tool.output.encode(self.tool.output.decode(bytes(settled.result)))
+        except (ValueError, TypeError):
+            return None
+        by = settled.by or "a person"
+        return "happened", await self._complete(encoded, key=doubt.key, settled_by=by)
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
@@ -291,7 +297,7 @@ class ToolCallStep:
         self.attempt += 1
         self.scope.busy = self.tool.name
         try:
-            await anyio.sleep(delay_s)
+            await self.execution.nap(delay_s, self.path, self.tool.name)
         finally:
             self.scope.busy = None
 

@@ -156,7 +156,7 @@ class Talk:
                 "model.attempt", path, asker.agent,
                 Attempt(tries, "error", describe(error), asker.routes[index].name, delay_s, scope.execution.clock.now_ns()),
             )  # fmt: skip
-            await anyio.sleep(delay_s)
+            await scope.execution.nap(delay_s, path, asker.agent)
         return None, 0, tries, error
 
     async def _once(self, route: Model, request: ModelRequest, path: str) -> ModelReply:

@@ -90,6 +90,11 @@ def enter(step: str) -> Scope:
     return scope
 
 
+def current_scope() -> Scope | None:
+    """The scope of the caller; `None` outside a run."""
+    return _current.get()
+
+
 def current_execution(what: str) -> Execution:
     """The run that the caller is in. Raises `UnscopedStep` outside of one."""
     scope = _current.get()

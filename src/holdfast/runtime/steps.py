@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import anyio
 import msgspec
@@ -156,6 +156,8 @@ async def perform(
             await execution.complete(kind, path, name, outcome, adds=_adds(yields, kind, path))
             return value
         except Exception as error:
+            if error is execution.halted:  # a defect is no outcome: once the code is right, the step is done
+                raise
             info = describe(error)
             if attempt >= retry.attempts or not isinstance(error, retry.on) or isinstance(error, HoldfastError):
                 await execution.fail(kind, path, name, asked, info, attempts=attempt, started_ns=started_ns)
@@ -179,7 +181,7 @@ async def pause_before_retry(
     delay_s = retry.delay_s(execution.run, path, attempt)
     fault = fault or ("timeout" if "TimeoutError" in info.type else "error")
     await execution.record(f"{kind}.attempt", path, name, Attempt(attempt, fault, info, via, delay_s, started_ns))
-    await anyio.sleep(delay_s)
+    await execution.nap(delay_s, path, name)
 
 
 def recorded_result(execution: Execution, past: Past, output: Typed[T]) -> T:

@@ -21,13 +21,23 @@ def translate(error: sqlite3.Error | OSError, address: str) -> StoreError:
     """The typed error for a failed statement. A full disk is known to have stored nothing; the rest is unknown."""
     if isinstance(error, OSError):
         return StoreUnavailable(address, error.strerror or str(error))
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = None if code is None else code & 0xFF
-    if primary == sqlite3.SQLITE_FULL:
-        return StoreFull(address, str(error))
-    if primary in _DAMAGED or isinstance(error, Damaged) or str(error).startswith(_NOT_AS_DECLARED):
+    if is_damage(error):
         return StoreCorrupt(address, str(error))
+    if _primary_code(error) == sqlite3.SQLITE_FULL:
+        return StoreFull(address, str(error))
     return StoreUnavailable(address, str(error))
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether it tells of a file that is not what it should be."""
+    return (
+        _primary_code(error) in _DAMAGED or isinstance(error, Damaged) or str(error).startswith(_NOT_AS_DECLARED)
+    )
+
+
+def _primary_code(error: sqlite3.Error) -> int | None:
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 @contextlib.contextmanager

@@ -32,9 +32,9 @@ _LET_GO = Bulk(
 )
 
 _GIVE_BACK = Bulk(
-    "UPDATE runs SET worker = NULL, wake_ns = 0, taken_from = v.column4 FROM {values} v, heads h "
+    "UPDATE runs SET worker = NULL, wake_ns = v.column5, taken_from = v.column4 FROM {values} v, heads h "
     "WHERE runs.no = v.column1 AND h.no = v.column1 AND h.epoch = v.column2 AND runs.worker = v.column3",
-    4,
+    5,
 )
 
 
@@ -43,6 +43,7 @@ class Taken:
     """A run that was just claimed: which, under which epoch, and from whom."""
 
     no: int
+    run: str
     epoch: int
     taken_from: str | None
 
@@ -113,15 +114,15 @@ def claim(
     for _, no, _ in due:
         owned += (no, worker)
     _OWN.run(connection, owned)
-    epochs = _raise_epochs(batch, [no for _, no, _ in due])
-    return [Taken(no, epochs[no], taken_from) for _, no, taken_from in due]
+    new = _raise_epochs(batch, [no for _, no, _ in due])
+    return [Taken(no, *new[no], taken_from) for _, no, taken_from in due if no in new]
 
 
-def give_back(batch: Batch, taken: Sequence[Taken], worker: str) -> None:
+def give_back(batch: Batch, taken: Sequence[Taken], worker: str, *, wake_ns: int | None = 0) -> None:
     """Undo a claim that its caller never saw, or the runs would stay with a worker that does not know of them."""
     flat: list[Scalar] = []
     for each in taken:
-        flat += (each.no, each.epoch, worker, each.taken_from)
+        flat += (each.no, each.epoch, worker, each.taken_from, wake_ns)
     _GIVE_BACK.run(batch.connection, flat)
 
 
@@ -135,14 +136,14 @@ def _release(batch: Batch, worker: str, taken_from: str | None) -> None:
         _raise_epochs(batch, [no for (no,) in owned])
 
 
-def _raise_epochs(batch: Batch, numbers: Sequence[int]) -> dict[int, int]:
-    """From here on the former owner can't write."""
+def _raise_epochs(batch: Batch, numbers: Sequence[int]) -> dict[int, tuple[str, int]]:
+    """From here on the former owners can't write. Returns the names and new epochs."""
     _BUMP.run(batch.connection, list(numbers))
-    epochs: dict[int, int] = {}
+    new: dict[int, tuple[str, int]] = {}
     for no, epoch, run in _EPOCHS.fetch_for(batch.connection, list(numbers)):
-        epochs[no] = epoch
+        new[no] = run, epoch
         batch.heads.set_epoch(run, epoch)
-    return epochs
+    return new
 
 
 def _lease_end(lease_s: float) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ._bulk import Scalar
+from ._faults import is_damage
 from ._ownership import Taken
 from ._packed import Packed, pages
 from ._snapshot import (
@@ -137,8 +138,25 @@ def next_wake_ns(connection: sqlite3.Connection, versions: Sequence[tuple[str, s
     return min((wake_ns for wake_ns in found if wake_ns is not None), default=None)
 
 
-def claimed(connection: sqlite3.Connection, taken: Sequence[Taken]) -> list[Claimed]:
-    """The claimed runs with both streams, in the order of `taken`; without those that were lost again meanwhile."""
+def claimed(connection: sqlite3.Connection, taken: Sequence[Taken]) -> tuple[list[Claimed], list[Taken]]:
+    """The claimed runs with both streams, in the order of `taken`, and those that can't be read. Without those that were lost again
+    meanwhile."""
+    try:
+        return _claimed(connection, taken), []
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        if len(taken) == 1:
+            return [], list(taken)
+    whole, damaged = list[Claimed](), list[Taken]()
+    for each in taken:
+        one, none = claimed(connection, [each])
+        whole += one
+        damaged += none
+    return whole, damaged
+
+
+def _claimed(connection: sqlite3.Connection, taken: Sequence[Taken]) -> list[Claimed]:
     numbers: list[Scalar] = [each.no for each in taken]
     heads: dict[int, RunRow] = {}
     streams: dict[tuple[int, int], list[Row]] = {}

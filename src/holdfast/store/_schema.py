@@ -26,6 +26,7 @@ from ..errors import SchemaTooNew, StoreCorrupt, StoreError, StoreUnavailable
 from ._faults import translate, typed
 
 APPLICATION_ID: Final = 0x48464A31  # "HFJ1"
+_MAGIC: Final = b"SQLite format 3\x00"
 BUSY_S: Final = 10.0
 _CACHED_STATEMENTS: Final = 128
 
@@ -86,9 +87,9 @@ def prepare(path: Path, address: str, migrations: Sequence[str] = MIGRATIONS) ->
         _migrate(connection, address, migrations)
 
 
-def connect(path: Path, address: str, *, read_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, address: str, mode: str = "mode=rwc") -> sqlite3.Connection:
     """A connection with the settings that the promises depend on. It may be used by one thread at a time."""
-    uri = f"file:{quote(str(path))}?mode={'ro' if read_only else 'rwc'}"
+    uri = f"file:{quote(str(path))}?{mode}"
     try:
         connection = sqlite3.connect(
             uri,
@@ -120,15 +121,18 @@ def _cannot_open(error: sqlite3.Error, path: Path, address: str) -> StoreError:
 
 def _inspect(path: Path, address: str, newest: int) -> None:
     """Refuse what is not ours before anything is written: a connection that may write would already change a foreign file."""
-    try:
+    with typed(address):
         if path.is_dir():
             raise StoreCorrupt(address, "it is a directory")
         if not path.exists() or path.stat().st_size == 0:
             return
-    except OSError as error:
-        raise translate(error, address) from error
-    with typed(address), contextlib.closing(connect(path, address, read_only=True)) as connection:
-        _check(connection, address, newest)
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:
+                raise StoreCorrupt(address, "it is no SQLite file")
+        # Without a log all there is to know is in the file, and "immutable" leaves no log behind.
+        mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
+        with contextlib.closing(connect(path, address, mode)) as connection:
+            _check(connection, address, newest)
 
 
 def _check(connection: sqlite3.Connection, address: str, newest: int) -> None:

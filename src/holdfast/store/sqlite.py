@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from ._schema import connect, prepare
 from ._snapshot import SqliteSnapshot
 from ._types import Append, Checkpoint, Claimed, NewRun, Row, RunRow, Snapshot, Stream, Wait
 from ._writer import MAX_PENDING, Create, Job, Writer
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -150,10 +153,15 @@ class SqliteStore:
         if not taken:
             return []
         try:
-            return await self._read(partial(_reads.claimed, taken=taken))
+            claimed, damaged = await self._read(partial(_reads.claimed, taken=taken))
         except BaseException:
             give_back(taken)
             raise
+        if damaged:
+            for run in damaged:
+                _log.error("store %s: run %s can't be read and is set aside; verify the store", self._address, run.run)
+            await self._write(partial(_ownership.give_back, taken=damaged, worker=worker, wake_ns=None))
+        return claimed
 
     def _give_back(self, taken: Sequence[_ownership.Taken], worker: str) -> None:
         if taken:

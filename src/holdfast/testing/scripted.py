@@ -82,8 +82,7 @@ def _parts(given: str | ToolCall | Sequence[ToolCall]) -> tuple[Part, ...]:
     calls = (given,) if isinstance(given, ToolCall) else tuple(given)
     if not all(isinstance(call, ToolCall) for call in calls):
         raise TypeError(
-            "a scripted reply is a ModelReply, str, ToolCall, list of ToolCalls or an error to raise, "
-            f"not {given!r}"
+            f"a scripted reply is a ModelReply, str, ToolCall, list of ToolCalls or an error to raise, not {given!r}"
         )
     return calls
 

@@ -164,7 +164,12 @@ class Tool(Generic[P, R_co]):
         """Why the result breaks the contract, as (fault, sentence); `None`: it is good. The type is checked by `output`."""
         if self.empty == "refuse" and (result is None or (hasattr(result, "__len__") and len(result) == 0)):
             return "empty", f"{self.name} returned nothing where its contract promises something"
-        verdict = self.plausible(result) if self.plausible is not None else True
+        try:
+            verdict = self.plausible(result) if self.plausible is not None else True
+        except Exception as error:  # noqa: BLE001  # a check that can't be made is not passed
+            verdict = (
+                f"{self.name}: whether the result is plausible could not be checked: {type(error).__name__}: {error}"
+            )
         if verdict is True:
             return None
         return "implausible", verdict if isinstance(verdict, str) else f"{self.name} returned an implausible value"

@@ -47,7 +47,6 @@ def gate_reasons(
     policy: Policy,
     run_label: Label,
     argument_labels: Mapping[str, Label],
-    escalated: bool,
     schema_violations: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Why a person must be asked before the effect; empty: it may go ahead.
@@ -62,8 +61,6 @@ def gate_reasons(
         for name, label in argument_labels.items():
             if label.level < needs:
                 reasons.append(f"argument {name} is {label.level.name}, {needs.name} is needed{_because(label)}")
-    if escalated:
-        reasons.append("the contract asks for a person for these arguments")
     return tuple(reasons)
 
 

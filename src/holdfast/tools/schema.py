@@ -46,7 +46,7 @@ class Arguments:
                 default=... if default is inspect.Parameter.empty else default, description=described.get(name)
             )
             fields[name] = (annotation, info)
-        config = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
+        config = ConfigDict(extra="forbid", allow_inf_nan=False)
         return cast("type[BaseModel]", create_model(f"{self._name}_arguments", __config__=config, **fields))
 
     @functools.cached_property

@@ -88,7 +88,7 @@ class Typed(Generic[T]):
         """
         if self._decoder is not None:
             encoded = _encoder.encode(value)
-            return encoded, cast(T, self._decoder(encoded))  # decoding is the check
+            return encoded, self.decode(encoded)  # decoding is the check
         encoded = self.encode(self.check(value))
         return encoded, self.decode(encoded)
 
@@ -101,7 +101,10 @@ class Typed(Generic[T]):
     def decode(self, data: bytes) -> T:
         """Read back a recorded value. Raises `ValueError` when the type changed so that it no longer fits."""
         if self._decoder is not None:
-            return cast(T, self._decoder(data))
+            try:
+                return cast(T, self._decoder(data))
+            except msgspec.DecodeError as error:
+                raise ValueError(str(error)) from error
         return cast(T, self.adapter.validate_json(data))
 
 
