@@ -30,14 +30,14 @@ class Trust(enum.IntEnum):
     PRIMARY = 3  #: fresh, from the declared first route or from a system of record
 
 
-class Cause(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Cause(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """Why a label is below `PRIMARY`: what kind of thing happened, and the first step that brought it."""
 
     kind: str
     step: str
 
 
-class Label(msgspec.Struct, frozen=True):
+class Label(msgspec.Struct, frozen=True, gc=False):
     """Trust of a value or of a run.
 
     Args:

@@ -11,6 +11,7 @@ from holdfast.testing.effects import Refused, find, perform
 from holdfast.trust import Trust
 
 TIMEOUT_S = 1.0
+AGAIN = hf.Retry(attempts=3, base_s=0.01)
 
 
 def say(what: str, **fields: object) -> None:
@@ -36,19 +37,13 @@ async def looked_up(what: str, number: int) -> int:
     return number
 
 
-@hf.tool(effect="read", yields=Trust.PRIMARY)
-async def read_it(port: int, what: str) -> str:
-    say("body", run=what, step="read_it")
-    return "read"
-
-
-@hf.tool(effect="idempotent", timeout_s=TIMEOUT_S)
+@hf.tool(effect="idempotent", retry=AGAIN, timeout_s=TIMEOUT_S)
 async def set_it(port: int, what: str) -> str:
     await perform(port, "set", what, dedupe=True)
     return "done"
 
 
-@hf.tool(effect="keyed", timeout_s=TIMEOUT_S)
+@hf.tool(effect="keyed", retry=AGAIN, timeout_s=TIMEOUT_S)
 async def order_it(port: int, what: str, *, key: hf.IdempotencyKey) -> str:
     await perform(port, "order", key, dedupe=True)
     return "done"
@@ -71,7 +66,7 @@ async def was_it_sent(key: str, arguments: dict[str, Any]) -> hf.Done | hf.NotDo
     return hf.NotDone() if number is None else hf.Done("done")
 
 
-@hf.tool(effect="irreversible", needs=Trust.EXTERNAL, timeout_s=TIMEOUT_S, reconcile=was_it_sent)
+@hf.tool(effect="irreversible", needs=Trust.EXTERNAL, timeout_s=TIMEOUT_S, reconcile=was_it_sent, retry=AGAIN)
 async def transfer_it(port: int, what: str) -> str:
     await perform(port, "transfer", what)
     return "done"
@@ -120,7 +115,6 @@ _around("send", send_it)
 _around("transfer", transfer_it)
 _around("post", post_it)
 _around("here", order_here)
-_around("read", read_it)
 
 
 @hf.workflow(version="1")

@@ -32,7 +32,7 @@ LoadOption = Annotated[
 ]
 ByOption = Annotated[
     str | None,
-    typer.Option("--by", metavar="WHO", help="Who decides; recorded. [default: the user of the system]", show_default=False),
+    typer.Option("--by", metavar="WHO", help="Who decides; recorded. (default: the user of the system)", show_default=False),
 ]
 WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; recorded.", show_default=False)]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -6,7 +6,7 @@ digest, hash. So any number of appends of one run may be on their way to the sto
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ..errors import PayloadTooLarge
 from ..store import Append, Row, RunState, Store, Stream
@@ -66,7 +66,7 @@ class RunLog:
         """The hash of the last sealed event; the next one is chained on it."""
         return self._head
 
-    async def append(
+    def append(
         self,
         kind: str,
         path: str,
@@ -78,8 +78,8 @@ class RunLog:
         blobs: tuple[tuple[bytes, bytes], ...] = (),
         shared: tuple[tuple[bytes, bytes], ...] = (),
         measured: tuple[int | None, int | None, int | None] = (None, None, None),
-    ) -> int:
-        """Append one event durably and return its sequence number.
+    ) -> Awaitable[None]:
+        """Append one event; durable once what is returned has been awaited. The number is given out at the call.
 
         Args:
             payload: The record as JSON bytes.
@@ -93,8 +93,7 @@ class RunLog:
         """
         row = self.seal(kind, path, name, payload, adds=adds, measured=measured)
         request = Append(self.run, self._stream, self.epoch, self._previous, (row,), blobs, shared, None, state)
-        await self._store.append(request)
-        return row.seq
+        return self._store.append(request)
 
     def seal(
         self,

@@ -30,7 +30,7 @@ SCHEMA = 1
 NO_RAW = msgspec.Raw(b"null")
 
 
-class Header(msgspec.Struct, frozen=True):
+class Header(msgspec.Struct, frozen=True, gc=False):
     """What the chain hashes. Stored verbatim as encoded; never re-encoded.
 
     `digest` is the hex SHA-256 of salt and stored payload; `size` the length of the stored payload in bytes.
@@ -117,7 +117,7 @@ class RunEnded(msgspec.Struct, frozen=True, omit_defaults=True):
     step: str = ""
 
 
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """`completed` of every type of step. `received`: the note that decided it. The optional fields belong to tools and endorsements."""
 
     input: msgspec.Raw
@@ -165,7 +165,7 @@ class ReadRef(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str
 
 
-class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
+class Gate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The decision in front of an effect, with everything it looked at (law 4). `verdict`: allow | approve | deny."""
 
     verdict: str
@@ -179,7 +179,7 @@ class Gate(msgspec.Struct, frozen=True, omit_defaults=True):
     approval_note: int | None = None
 
 
-class Intent(msgspec.Struct, frozen=True, omit_defaults=True):
+class Intent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Durable before the effect is issued. `args_hash` is here and in no header or column: it must vanish with a redaction."""
 
     tool: str

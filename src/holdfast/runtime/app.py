@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import secrets
 import socket
@@ -184,7 +185,10 @@ class App:
                 answer = await self._answer_of(id, ended) if not here else None
                 if answer is not None:
                     return answer
-                left = 3600.0 if deadline is None else deadline - anyio.current_time()
+                if deadline is None and self.executor is not None:
+                    ended = await changed
+                    continue
+                left = math.inf if deadline is None else deadline - anyio.current_time()
                 if left <= 0:
                     raise ResultTimeout(id, timeout_s or 0.0, (await self.journal.run(id)).status)
                 with anyio.move_on_after(left if self.executor is not None else min(left, POLL_S)):
@@ -466,7 +470,7 @@ def run_sync(
 
 
 def _refuse_bad_id(run: str) -> None:
-    if not run or len(run) > 200 or any(c.isspace() or not c.isprintable() for c in run):
+    if not run or len(run) > 200 or " " in run or not run.isprintable():
         raise WorkflowDefect(
             f"run id {run[:40]!r}", "an id is 1 to 200 printable characters without blanks; nothing was started"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -39,9 +38,9 @@ async def issue(
     path: str,
     args: bytes,
     key: str | None,
-    record: Callable[[bytes], Awaitable[T]],
+    record: Callable[[bytes, Any], Awaitable[T]],
 ) -> tuple[T] | Fault:
-    """Call the function once. Returns what `record` makes of the result as JSON, or what was wrong.
+    """Call the function once. Returns what `record` makes of the result (its JSON, its value), or what was wrong.
 
     No cancellation gets in between the issue of an effect and the record of its outcome; the time-out, and `Execution.hurry`, bound it.
 
@@ -64,7 +63,7 @@ async def issue(
             del execution.guards[guard]
             guard.deadline = math.inf
             scope.busy = None
-            return got if isinstance(got, Fault) else (await record(got),)
+            return got if isinstance(got, Fault) else (await record(*got),)
         return _timed_out(tool, "cancelled" if scope.closing else "timeout")
     except anyio.get_cancelled_exc_class():
         defect = execution.cut(scope, tool.name, path)
@@ -76,9 +75,9 @@ async def issue(
         execution.guards.pop(guard, None)
 
 
-async def _outcome(tool: Tool[..., Any], arguments: dict[str, Any], limit_bytes: int) -> bytes | Fault:
+async def _outcome(tool: Tool[..., Any], arguments: dict[str, Any], limit_bytes: int) -> tuple[bytes, Any] | Fault:
     try:
-        if inspect.iscoroutinefunction(tool.fn):
+        if tool.asynchronous:
             value = await tool.fn(**arguments)
         else:
             value = await to_thread.run_sync(functools.partial(tool.fn, **arguments))
@@ -89,8 +88,8 @@ async def _outcome(tool: Tool[..., Any], arguments: dict[str, Any], limit_bytes:
     return checked(tool, value, limit_bytes=limit_bytes)
 
 
-def checked(tool: Tool[..., Any], value: Any, *, limit_bytes: int) -> bytes | Fault:
-    """A result as JSON, if it is what the contract promises."""
+def checked(tool: Tool[..., Any], value: Any, *, limit_bytes: int) -> tuple[bytes, Any] | Fault:
+    """A result as JSON and as read back from it, if it is what the contract promises."""
     try:
         encoded, normal = tool.output.settled(value)
     except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
@@ -98,7 +97,7 @@ def checked(tool: Tool[..., Any], value: Any, *, limit_bytes: int) -> bytes | Fa
     if len(encoded) > limit_bytes:
         return _broken("malformed", f"{tool.name} returned {len(encoded):,} bytes, more than can be recorded")
     broken = tool.fault_of(normal)
-    return encoded if broken is None else _broken(*broken)
+    return (encoded, normal) if broken is None else _broken(*broken)
 
 
 def _broken(kind: str, why: str) -> Fault:

@@ -175,7 +175,7 @@ class Execution:
         blobs: tuple[tuple[bytes, bytes], ...] = (),
         shared: tuple[tuple[bytes, bytes], ...] = (),
         measured: tuple[int | None, int | None, int | None] = (None, None, None),
-    ) -> int:
+    ) -> None:
         """Append one event. Once it returns, the event is durable.
 
         Raises:
@@ -185,7 +185,7 @@ class Execution:
         if isinstance(self.halted, Abandon):
             raise self.halted
         try:
-            return await self.log.append(
+            await self.log.append(
                 kind,
                 path,
                 name,

@@ -210,8 +210,8 @@ class ToolCallStep:
             assert fault is not None
             found = await self._reconcile(key)
             if isinstance(found, Done):
-                encoded = self.tool.output.encode(self.tool.output.check(found.result))
-                return (await self._complete(encoded, key=key, settled_by="reconcile"),)
+                encoded, value = self.tool.output.settled(found.result)
+                return (await self._complete(encoded, value, key=key, settled_by="reconcile"),)
             if not isinstance(found, NotDone):
                 return None
             if fault is not _CRASH and not self._may_retry(fault):
@@ -233,7 +233,7 @@ class ToolCallStep:
             with anyio.fail_after(self.tool.timeout_s):
                 found = await self.tool.reconcile(key, self.tool.arguments.decode(self.args))
             if isinstance(found, Done):
-                self.tool.output.check(found.result)
+                self.tool.output.settled(found.result)
         except Exception as error:  # noqa: BLE001  # whatever goes wrong in asking leaves the outcome unknown
             await self._note_attempt(Fault("error", describe(error)), via="reconcile")
             return Unknown()
@@ -270,11 +270,11 @@ class ToolCallStep:
             run, name = self.execution.run, self.tool.name
             await self._fail(GivenUp(run, self.path, name, "GivenUp", doubts.given_up(settled), definite=False))
         try:
-            encoded = self.tool.output.encode(self.tool.output.decode(bytes(settled.result)))
+            encoded, value = self.tool.output.settled(self.tool.output.decode(bytes(settled.result)))
         except (ValueError, TypeError):
             return None
         by = settled.by or "a person"
-        return "happened", await self._complete(encoded, key=doubt.key, settled_by=by)
+        return "happened", await self._complete(encoded, value, key=doubt.key, settled_by=by)
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
@@ -282,8 +282,8 @@ class ToolCallStep:
         self.started_ns = self.execution.clock.now_ns()
         read_key = self._read_key() if self.tool.effect is Effect.READ else None
 
-        async def record(encoded: bytes) -> Any:
-            return await self._complete(encoded, key=key, read_key=read_key)
+        async def record(encoded: bytes, value: Any) -> Any:
+            return await self._complete(encoded, value, key=key, read_key=read_key)
 
         return await issue(self.scope, self.tool, self.path, self.args, key, record)
 
@@ -308,10 +308,16 @@ class ToolCallStep:
     # -- outcomes -----------------------------------------------------------------------------------------------------
 
     async def _complete(
-        self, encoded: bytes, *, key: str | None = None, read_key: str | None = None, settled_by: str | None = None,
-        via: str | None = None, adds: Label | None = None,
-    ) -> Any:  # fmt: skip
-        value = self.tool.output.decode(encoded)
+        self,
+        encoded: bytes,
+        value: Any,
+        *,
+        key: str | None = None,
+        read_key: str | None = None,
+        settled_by: str | None = None,
+        via: str | None = None,
+        adds: Label | None = None,
+    ) -> Any:
         outcome = Outcome(
             msgspec.Raw(self.args), msgspec.Raw(encoded), self.started_ns, self.attempt,
             via=via, read_key=read_key, key=key, settled_by=settled_by,
@@ -348,15 +354,15 @@ class ToolCallStep:
                 if not fault.definite:
                     break
                 continue
-            encoded = checked(self.tool, value, limit_bytes=self.execution.log.max_payload_bytes)
-            if isinstance(encoded, Fault):
-                fault = encoded
+            got = checked(self.tool, value, limit_bytes=self.execution.log.max_payload_bytes)
+            if isinstance(got, Fault):
+                fault = got
                 continue
             adds = meet(
                 self._adds(), lowered(Trust.DEGRADED, f"{other.name} stands in for {self.tool.name}", self.path)
             )
             read_key = self._read_key() if self.tool.effect is Effect.READ else None
-            return await self._complete(encoded, via=other.name, adds=adds, read_key=read_key)
+            return await self._complete(*got, via=other.name, adds=adds, read_key=read_key)
         await self._fail(self._failure(fault))
 
     def _failure(self, fault: Fault) -> ToolFailed:

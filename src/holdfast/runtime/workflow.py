@@ -38,7 +38,8 @@ class Workflow(Generic[P, R]):
         self.accepts = (version, *accepts)
         self.success = success
         self.budget = budget
-        self._names = tuple(inspect.signature(fn).parameters)
+        self._signature = inspect.signature(fn)
+        self._names = tuple(self._signature.parameters)
         self._annotations = hints(fn)
 
     @functools.cached_property
@@ -52,11 +53,8 @@ class Workflow(Generic[P, R]):
     def encode_input(self, args: tuple[Any, ...], run: str, path: str) -> bytes:
         """The input as recorded: one JSON object by parameter name. Raises `NotJson` or `WorkflowDefect`."""
         try:
-            bound = inspect.signature(self.fn).bind(*args).arguments
-            parts = {
-                name: msgspec.Raw(self._inputs[name].encode(self._inputs[name].check(value)))
-                for name, value in bound.items()
-            }
+            bound = self._signature.bind(*args).arguments
+            parts = {name: msgspec.Raw(self._inputs[name].settled(value)[0]) for name, value in bound.items()}
             return encode_json(parts)
         except (TypeError, ValueError) as error:
             raise NotJson(run, path or "start", f"input of {self.name}: {error}") from error

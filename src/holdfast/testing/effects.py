@@ -65,6 +65,10 @@ class EffectServer:
         """The next requests for the effect `name` go like this, one after the other; then all is well again."""
         self._ask({"op": "plan", "name": name, "plans": list(plans)})
 
+    def forget_plans(self) -> None:
+        """All is well again at once."""
+        self._ask({"op": "forget"})
+
     def counts(self) -> dict[str, dict[str, int]]:
         """How often each effect took place: by name, then by key."""
         counts: dict[str, dict[str, int]] = self._ask({"op": "counts"})
@@ -139,6 +143,9 @@ class _System:
                 return {"value": self.numbers.get((request["name"], request["key"]))}
             case "plan":
                 self.plans[request["name"]].extend(request["plans"])
+                return {"value": None}
+            case "forget":
+                self.plans.clear()
                 return {"value": None}
             case _:
                 return {"value": self.counts}

@@ -152,9 +152,14 @@ class Tool(Generic[P, R_co]):
         """The tool as a model sees it."""
         return ToolSpec(self.name, self.description, self.arguments.schema)
 
-    @property
+    @functools.cached_property
     def has_effect(self) -> bool:
         return self.effect is not Effect.READ
+
+    @functools.cached_property
+    def asynchronous(self) -> bool:
+        """Whether the function is async; a plain one runs in a thread."""
+        return inspect.iscoroutinefunction(self.fn)
 
     def rendered(self, result: Any) -> str:
         """How a result reads to the model: compact JSON, or what `render` makes of it."""

@@ -36,12 +36,12 @@ def to_jsonable(value: object) -> object:
 
 
 # Deterministic: the same value gives the same bytes, whatever the order in which a dict or set was filled.
-_encoder = msgspec.json.Encoder(enc_hook=to_jsonable, order="deterministic")
+_encode = msgspec.json.Encoder(enc_hook=to_jsonable, order="deterministic").encode
 
 
 def encode_json(value: object) -> bytes:
     """Any value that Holdfast can record, as JSON. Raises `TypeError` or `ValueError` for what has no JSON form."""
-    return _encoder.encode(value)
+    return _encode(value)
 
 
 class Typed(Generic[T]):
@@ -49,12 +49,11 @@ class Typed(Generic[T]):
 
     def __init__(self, annotation: Any) -> None:
         self.annotation = annotation
-        self._decoder: Callable[[bytes], Any] | None = None
+        self._decode: Callable[[bytes], Any] | None = None
         self._adapter: Any = None  # Any: pydantic.TypeAdapter, imported when first needed
         if _is_plain(annotation):
-            plain = Any if annotation in (inspect.Parameter.empty, object) else annotation
-            self._decoder = msgspec.json.Decoder(plain).decode
-            self._plain: Any = plain
+            self._plain: Any = Any if annotation in (inspect.Parameter.empty, object) else annotation
+            self._decode = msgspec.json.Decoder(self._plain).decode
 
     @property
     def adapter(self) -> Any:
@@ -73,7 +72,7 @@ class Typed(Generic[T]):
     def check(self, value: object) -> T:
         """The value as its declared type. Raises `ValueError` with what does not fit."""
         try:
-            if self._decoder is not None:
+            if self._decode is not None:
                 return cast(T, value if self._plain is Any else msgspec.convert(value, self._plain, strict=True))
             if isinstance(value, dict | list):  # JSON from somewhere: strict, but in JSON's own types
                 return cast(T, self.adapter.validate_json(encode_json(value), strict=True))
@@ -86,23 +85,27 @@ class Typed(Generic[T]):
 
         Raises `ValueError` or `TypeError` when it is not of the declared type or has no JSON form.
         """
-        if self._decoder is not None:
-            encoded = _encoder.encode(value)
-            return encoded, self.decode(encoded)  # decoding is the check
+        if self._decode is not None:
+            encoded = _encode(value)
+            try:
+                decoded: T = self._decode(encoded)  # decoding is the check
+            except msgspec.DecodeError as error:
+                raise ValueError(str(error)) from error
+            return encoded, decoded
         encoded = self.encode(self.check(value))
         return encoded, self.decode(encoded)
 
     def encode(self, value: T) -> bytes:
         """The JSON form. Raises `TypeError` or `ValueError` when there is none."""
-        if self._decoder is not None:
-            return _encoder.encode(value)
+        if self._decode is not None:
+            return _encode(value)
         return cast(bytes, self.adapter.dump_json(value, warnings="error"))
 
     def decode(self, data: bytes) -> T:
         """Read back a recorded value. Raises `ValueError` when the type changed so that it no longer fits."""
-        if self._decoder is not None:
+        if self._decode is not None:
             try:
-                return cast(T, self._decoder(data))
+                return cast(T, self._decode(data))
             except msgspec.DecodeError as error:
                 raise ValueError(str(error)) from error
         return cast(T, self.adapter.validate_json(data))
