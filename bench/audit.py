@@ -1,6 +1,6 @@
 """How fast a store is verified, and whether memory stays flat while it is.
 
-    python bench/audit.py STORE
+python bench/audit.py STORE
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-
 from checked import Unsound
 from child import tell
+from machine import forget_peak, memory_mb
+
 from holdfast.journal.verify import verify
 from holdfast.store import open_store
-from machine import forget_peak, memory_mb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,9 @@ class Failed(Exception):
     """A measurement ended without a figure."""
 
 
-def measure(kind: type[T], script: str, *arguments: object, python: str = sys.executable, timeout_s: float = TIMEOUT_S) -> T:
+def measure(
+    kind: type[T], script: str, *arguments: object, python: str = sys.executable, timeout_s: float = TIMEOUT_S
+) -> T:
     """Run `bench/<script>` and read the object that it prints in its last line.
 
     Raises: `Failed`, with what the script wrote to stderr.
@@ -31,7 +33,9 @@ def measure(kind: type[T], script: str, *arguments: object, python: str = sys.ex
         raise Failed(f"{script}: nothing after {timeout_s:.0f} s") from expired
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
-        raise Failed(f"{' '.join([script, *map(str, arguments)])}: exit {done.returncode}\n{done.stderr.strip()[-3000:]}")
+        raise Failed(
+            f"{' '.join([script, *map(str, arguments)])}: exit {done.returncode}\n{done.stderr.strip()[-3000:]}"
+        )
     return msgspec.json.decode(lines[-1], type=kind)
 
 

@@ -21,13 +21,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 import audit
 import floor
 import growth
 import imports
 import lone
+import msgspec
 import parked
 import peers
 import steps
@@ -71,7 +70,7 @@ class Bench:
         machine = describe(self.folder)
         flushed_ms = flush_ms(self.folder)
         parts = {
-            "steps": self.steps, "lone": self.lone, "parked": self.parked, "growth": self.growth, "import": self.imports,
+            "steps": self.side_by_side, "lone": self.alone, "parked": self.wait_and_resume, "growth": self.grow, "import": self.importing,
         }  # fmt: skip
         if self.plan.with_peers:
             parts["peers"] = self.measure_peers
@@ -88,7 +87,7 @@ class Bench:
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
-    def steps(self) -> None:
+    def side_by_side(self) -> None:
         floors: list[floor.Measured] = []
         plain: list[steps.Measured] = []
         intent: list[steps.Measured] = []
@@ -117,7 +116,7 @@ class Bench:
             of("rss_mb_with_intent", Spread.of(i.rss_mb for i in intent), "MB", "the same with intents"),
         ]  # fmt: skip
 
-    def lone(self) -> None:
+    def alone(self) -> None:
         with self.store() as path:
             found = measure(lone.Measured, "lone.py", path, "--steps", self.plan.lone_steps)
         self.figures += [
@@ -126,7 +125,7 @@ class Bench:
             of("lone_flush_ms", Spread.of(found.flush_ms), "ms", "write and flush of 4 KiB then, median before and after"),
         ]  # fmt: skip
 
-    def parked(self) -> None:
+    def wait_and_resume(self) -> None:
         runs = self.plan.parked
         with self.store() as path:
             measure(parked.Parked, "parked.py", "park", path, "--runs", runs)
@@ -170,7 +169,7 @@ class Bench:
             raise Failed(f"{found.approvals} runs wait, not {self.plan.parked}")
         return found
 
-    def growth(self) -> None:
+    def grow(self) -> None:
         ratios = {}
         few, many = self.plan.turns
         for model, options in (("scripted", ()), ("hosted", ("--hosted",))):
@@ -190,7 +189,7 @@ class Bench:
             of("growth_hosted", ratios["hosted"], "", "the same, with the bytes sent and received kept"),
         ]  # fmt: skip
 
-    def imports(self) -> None:
+    def importing(self) -> None:
         found = measure(imports.Measured, "imports.py")
         self.figures += [
             of("import_s", found.seconds, "s", f"{found.modules} modules; from outside: {', '.join(found.packages)}"),
@@ -236,7 +235,11 @@ def main() -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(msgspec.json.encode(report.as_json()).decode() if given.json else report.as_text())
-    return 1 if any(name not in report.peers and name not in {p.name for p in peers.PEERS} for name in report.failed) else 0
+    return (
+        1
+        if any(name not in report.peers and name not in {p.name for p in peers.PEERS} for name in report.failed)
+        else 0
+    )
 
 
 def _profile(folder: Path, kind: str) -> int:
@@ -254,9 +257,13 @@ def _arguments() -> argparse.Namespace:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--json", action="store_true", help="one object instead of a table")
     asked.add_argument("--quick", action="store_true", help="fewer repetitions and no peers: under 50 s")
-    asked.add_argument("--profile", action="store_true", help="no figures: the top of a profile of the event loop's thread")
+    asked.add_argument(
+        "--profile", action="store_true", help="no figures: the top of a profile of the event loop's thread"
+    )
     asked.add_argument("--kind", choices=steps.EVENTS_A_RUN, default="plain", help="of step that is profiled")
-    asked.add_argument("--dir", type=Path, default=HERE / ".work", help="where the stores are made: a folder on a real disk")
+    asked.add_argument(
+        "--dir", type=Path, default=HERE / ".work", help="where the stores are made: a folder on a real disk"
+    )
     return asked.parse_args()
 
 

@@ -19,7 +19,6 @@ from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
 import msgspec
-
 from child import tell
 from machine import memory_mb
 from workload import SLEEP_S, STEPS, record
@@ -109,7 +108,11 @@ async def measure(path: Path, *, runs: int) -> Measured:
     if rows != steps:
         raise RuntimeError(f"{path} holds {rows} rows, not {steps}")
     return Measured(
-        steps_per_s=steps / seconds, seconds=seconds, cpu_us=cpu_s / steps * 1e6, rss_mb=memory_mb(), commits=recorder.commits
+        steps_per_s=steps / seconds,
+        seconds=seconds,
+        cpu_us=cpu_s / steps * 1e6,
+        rss_mb=memory_mb(),
+        commits=recorder.commits,
     )
 
 

@@ -19,19 +19,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import holdfast as hf
 from checked import checked
 from child import tell
-from holdfast.model import Message, ModelReply, ModelRequest, Text, ToolCall, ToolResult, Usage
-from holdfast.testing import ScriptedModel
 from workload import record
 
-turns = 0
-"""Turns a run, each a reply with a tool call and its result; the last reply is the answer."""
+import holdfast as hf
+from holdfast.model import Message, ModelReply, ModelRequest, Text, ToolCall, ToolResult, Usage
+from holdfast.testing import ScriptedModel
 
 
-def reply_to(request: ModelRequest) -> ModelReply:
-    """About 1 KB: what a model thinks aloud, then a tool call; an answer when the turns are used up."""
+def reply_to(request: ModelRequest, turns: int) -> ModelReply:
+    """About 1 KB: what a model thinks aloud, then a tool call; after so many `turns`, the answer."""
     done = sum(message.role == "assistant" for message in request.messages)
     if done == turns:
         return ModelReply(parts=(ToolCall(f"call-{done}", "answer_completed", {"result": done, "confidence": 0.5}),))
@@ -57,7 +55,9 @@ class Hosted:
         body = {
             "model": "test-1",
             "messages": [{"role": "system", "content": request.instructions}, *map(_on_the_wire, request.messages)],
-            "tools": [{"type": "function", "function": {"name": t.name, "parameters": t.parameters}} for t in request.tools],
+            "tools": [
+                {"type": "function", "function": {"name": t.name, "parameters": t.parameters}} for t in request.tools
+            ],
             "temperature": 0,
         }
         answer = {
@@ -86,8 +86,8 @@ async def look_up(order: int, position: int) -> dict[str, Any]:
     return record(order, position)
 
 
-def agent_of(*, hosted: bool) -> hf.Agent[int]:
-    scripted = ScriptedModel(reply_to)
+def agent_of(turns: int, *, hosted: bool) -> hf.Agent[int]:
+    scripted = ScriptedModel(lambda request: reply_to(request, turns))
     return hf.Agent(
         "clerk",
         model=Hosted(scripted) if hosted else scripted,
@@ -98,12 +98,10 @@ def agent_of(*, hosted: bool) -> hf.Agent[int]:
     )
 
 
-agents: dict[bool, hf.Agent[int]] = {}
-
-
 @hf.workflow(version="1")
-async def clerk(order: int, hosted: bool) -> hf.Answer[int]:
-    return await agents[hosted].run(str(order))
+async def clerk(order: int, turns: int, hosted: bool) -> int:
+    answer = await agent_of(turns, hosted=hosted).run(str(order))
+    return answer.result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,17 +114,16 @@ class Measured:
     events_a_run: float
 
 
-async def measure(store: Path, *, runs: int, hosted: bool) -> Measured:
+async def measure(store: Path, *, turns: int, runs: int, hosted: bool) -> Measured:
     """Raises `Unsound`."""
-    agents[hosted] = agent_of(hosted=hosted)
     async with hf.open(store):
         pass
     empty = used_bytes(store)
     async with hf.open(store) as app:
         for number in range(runs):
-            run = await app.start(clerk, 1_000 + number, hosted)
+            run = await app.start(clerk, 1_000 + number, turns, hosted)
             answer = await run.result()
-            if not isinstance(answer, hf.Completed) or answer.result != turns:
+            if answer != hf.Completed(result=turns):
                 raise RuntimeError(f"run {run.id} ended with {answer}")
     # A turn: the model's outcome and the tool's. Around them: start, the last reply, the end, and what concludes.
     report = await checked(store, runs=runs)
@@ -158,9 +155,7 @@ def main() -> None:
     asked.add_argument("--runs", type=int, default=25)
     asked.add_argument("--hosted", action="store_true")
     given = asked.parse_args()
-    global turns
-    turns = given.turns
-    tell(asyncio.run(measure(given.store, runs=given.runs, hosted=given.hosted)))
+    tell(asyncio.run(measure(given.store, turns=given.turns, runs=given.runs, hosted=given.hosted)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long `import holdfast` takes in a new process, what it brings along, and the memory of a process that did nothing else.
 
-    python bench/imports.py
+python bench/imports.py
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import sys
 from dataclasses import dataclass
 
 import msgspec
-
 from child import tell
 from spread import Spread
 
@@ -55,7 +54,7 @@ class Measured:
 def measure() -> Measured:
     """The first process, which may have to compile, does not count."""
     probes = [_probe() for _ in range(TIMES + 1)][1:]
-    packages = tuple(probes[-1].packages)
+    packages = tuple(name for name in probes[-1].packages if not name.startswith("_sysconfigdata"))
     return Measured(
         seconds=Spread.of(probe.took for probe in probes), modules=probes[-1].modules, packages=packages,
         unwanted=tuple(name for name in packages if name in UNWANTED), rss_mb=max(probe.rss for probe in probes),

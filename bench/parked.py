@@ -13,27 +13,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import holdfast as hf
 from checked import Unsound
 from child import tell
 from machine import memory_mb
 from workload import STEPS, record
 
+import holdfast as hf
+
 AT_ONCE: Final = 256
 """Approvals under way at the same time."""
 
-performed = 0
+bodies: Counter[str] = Counter()
+"""How often a step's body ran in this process: counted outside of the store."""
 
 
 @hf.step
 async def confirm(run: int, step: int) -> dict[str, Any]:
-    global performed
-    performed += 1
+    bodies["confirm"] += 1
     return record(run, step)
 
 
@@ -86,8 +88,8 @@ async def park(store: Path, *, runs: int) -> Parked:
         await _side_by_side(start)
         await app.drain()
         parked = len(await app.approvals())
-    if parked != runs or performed != runs * STEPS:
-        raise Unsound(f"{parked} runs wait after {performed} steps, not {runs} after {runs * STEPS}")
+    if parked != runs or bodies.total() != runs * STEPS:
+        raise Unsound(f"{parked} runs wait after {bodies.total()} steps, not {runs} after {runs * STEPS}")
     return Parked(runs=runs, seconds=time.perf_counter() - began, rss_mb=memory_mb())
 
 
@@ -136,11 +138,16 @@ async def resume(store: Path, *, runs: int | None) -> Resumed:
     if runs is not None and completed != runs:
         raise Unsound(f"{completed} runs completed, not {runs}")
     return Resumed(
-        runs=completed, seconds=seconds, approving_s=approving_s, rss_mb=memory_mb(), main_s=main_s, redone=performed
+        runs=completed,
+        seconds=seconds,
+        approving_s=approving_s,
+        rss_mb=memory_mb(),
+        main_s=main_s,
+        redone=bodies.total(),
     )
 
 
-async def _side_by_side(work: Any) -> None:  # Any: an async function without arguments
+async def _side_by_side(work: Callable[[], Coroutine[None, None, None]]) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
             group.create_task(work())

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from dbos import DBOS, DBOSConfig  # type: ignore[import-not-found]  # in its own environment
-
 from workload import SLEEP_S, STEPS, record
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver  # type: ignore[import-not-found]  # in its own environment
 from langgraph.func import entrypoint, task  # type: ignore[import-not-found]  # same
-
 from workload import SLEEP_S, STEPS, record
 
 

@@ -50,14 +50,30 @@ class Kill:
     durable: Mapping[str, frozenset[Step]]
 
 
-def identical_results(counted: Counted, recording: Recording) -> int:
-    """How many recorded results the model read exactly so, every time it read them."""
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Recorded tool results, against what the model read in their place."""
+
+    identical: int
+    """Read exactly so, every time they were read."""
+    errors_in_other_words: int
+    """An error there and here: a contract refuses malformed arguments before the shop sees them."""
+
+
+def compare_results(counted: Counted, recording: Recording) -> Results:
+    """How one conversation's tool results came out."""
     read: dict[Step, set[str]] = {}
     for mark in counted.trails.get(recording.session, []):
         if mark.kind == "read":
             turn, number, text = json.loads(mark.what)
             read.setdefault((turn, number), set()).add(text)
-    return sum(read.get(step) == {text} for step, text in recording.results.items())
+    identical = {step for step, text in recording.results.items() if read.get(step) == {text}}
+    errors = {step for step, text in recording.results.items() if _all_errors({text} | read.get(step, {""}))}
+    return Results(identical=len(identical), errors_in_other_words=len(errors - identical))
+
+
+def _all_errors(texts: set[str]) -> bool:
+    return all(text.startswith("Error: ") for text in texts)
 
 
 def duplicated_effects(counted: Counted, recordings: Iterable[Recording]) -> int:

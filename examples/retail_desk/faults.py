@@ -6,13 +6,14 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 FaultKind: TypeAlias = Literal["timeout", "error", "empty", "malformed", "cut"]
 When: TypeAlias = Literal["before", "after"]
 Moment: TypeAlias = Literal["before", "after", "any"]
 """Where calls are held until a kill: before their effect, after it, or nowhere."""
 
+FAULT_KINDS: Final[tuple[FaultKind, ...]] = get_args(FaultKind)
 DEFAULT_FAULTS: Final[tuple[FaultKind, ...]] = ("timeout", "error", "empty", "malformed")
 MALFORMED: Final = (
     '{"ok": true, "result": {"order_id": 17',

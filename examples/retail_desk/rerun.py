@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import holdfast as hf
 from retail_desk import audit
 from retail_desk.client import ask_now, running_database
-from retail_desk.faults import Moment
+from retail_desk.faults import DEFAULT_FAULTS, FAULT_KINDS, Moment
 from retail_desk.recordings import DATABASE_FILE, RECORDINGS, Recording, Step, judge, load
 from retail_desk.records import JsonObject
 from retail_desk.shop import WRITES, load_database
@@ -66,6 +66,8 @@ class Figures:
     """Recorded calls that have a recorded result."""
     identical_results: int
     """... whose result the model read exactly as recorded, each time it read it."""
+    errors_in_other_words: int
+    """... whose result is an error here and there, but reads otherwise."""
     verdicts: int
     """Runs that were judged when they were recorded."""
     identical_verdicts: int
@@ -149,6 +151,7 @@ class Rerun:
         started = time.monotonic()
         with running_database(self.socket, self.options.data / DATABASE_FILE):
             fault_plan: JsonObject = {"probability": self.options.faults, "seed": self.options.seed}
+            fault_plan["kinds"] = list(self.options.kinds)
             ask_now(self.socket, {"op": "faults", **fault_plan})
             while not self._worker_ended():
                 pass
@@ -175,7 +178,7 @@ class Rerun:
         at_once = max(1, min(MOST_AT_ONCE, self.killer.turns // (2 * max(1, self.killer.wanted))))
         command = [sys.executable, "-m", "retail_desk.worker", "--data", str(options.data.resolve())]
         command += ["--model", options.model, "--socket", str(self.socket), "--store", self.store]
-        command += ["--at-once", str(at_once), "--report", str(self.report)]
+        command += ["--first", str(len(self.recordings)), "--at-once", str(at_once), "--report", str(self.report)]
         worker = subprocess.Popen(command, cwd=Path(__file__).resolve().parent.parent)
         try:
             yield worker
@@ -233,11 +236,13 @@ class Rerun:
         same = {recording.session for recording in judged if self._has_recorded_verdict(recording)}
         doubtful = {session for session, status in report.statuses.items() if status == "in_doubt"}
         attempts = report.failed_attempts.values()
+        results = [audit.compare_results(counted, recording) for recording in self.recordings]
         marks = [mark for trail in counted.trails.values() for mark in trail]
         return Figures(
             runs=len(self.recordings),
             tool_calls=sum(len(recording.results) for recording in self.recordings),
-            identical_results=sum(audit.identical_results(counted, recording) for recording in self.recordings),
+            identical_results=sum(result.identical for result in results),
+            errors_in_other_words=sum(result.errors_in_other_words for result in results),
             verdicts=len(judged),
             identical_verdicts=len(same),
             kills=len(self.killer.kills),
@@ -280,7 +285,7 @@ def is_as_recorded(figures: Figures) -> bool:
 
 def rerun(options: argparse.Namespace) -> Figures:
     """Do what the options say, in a folder that is gone afterwards."""
-    recordings = load(options.data / RECORDINGS.format(model=options.model))
+    recordings = load(options.data / RECORDINGS.format(model=options.model))[: options.first]
     turns = sum(len(recording.replies) for recording in recordings)
     killer = Killer(wanted=options.kills, turns=turns, dice=random.Random(options.seed))
     folder = Path(tempfile.mkdtemp(prefix="retail-desk-"))
@@ -297,6 +302,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", default="gpt-4.1", help="whose recordings (default: gpt-4.1)")
     parser.add_argument("--kills", type=int, default=0, help="kill the worker so often, spread over the set")
     parser.add_argument("--faults", type=float, default=0.0, help="probability that an attempt fails")
+    parser.add_argument("--kinds", nargs="+", default=DEFAULT_FAULTS, choices=FAULT_KINDS, help="of faults")
+    parser.add_argument("--first", type=int, help="only so many conversations (default: all)")
     parser.add_argument("--seed", type=int, default=1, help="of moments and faults")
     parser.add_argument("--store", default="", help="keep the store here (default: in a temporary folder)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

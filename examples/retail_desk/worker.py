@@ -47,7 +47,8 @@ class Report:
 
 async def work(options: argparse.Namespace) -> Report:
     """Serve every recorded customer to the end, whatever a worker before has already done."""
-    recorded = {r.session: r for r in load(options.data / RECORDINGS.format(model=options.model))}
+    recordings = load(options.data / RECORDINGS.format(model=options.model))[: options.first]
+    recorded = {recording.session: recording for recording in recordings}
     policy = (options.data / POLICY_FILE).read_text()
     desk = make_desk(options.model, policy, recorded)
     async with hf.open(options.store) as app:
@@ -146,6 +147,7 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--store", required=True)
+    parser.add_argument("--first", type=int, required=True, help="how many of the recordings")
     parser.add_argument("--at-once", type=int, required=True, help="customers in conversation at a time")
     parser.add_argument("--report", type=Path, required=True, help="where to write what was found at the end")
     options = parser.parse_args()

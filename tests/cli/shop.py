@@ -20,12 +20,6 @@ async def price(item: str) -> dict[str, object]:
     return {"item": item, "pence": 1250}
 
 
-@hf.tool(effect="keyed")
-async def refund(order: str, pence: int, *, key: hf.IdempotencyKey) -> str:
-    """Pay money back."""
-    return f"refunded {pence} to {order}"
-
-
 @hf.tool(effect="irreversible", timeout_s=0.05, needs=hf.Trust.EXTERNAL)
 async def post_letter(to: str) -> str:
     """Sends a letter; now and then the answer is lost."""
@@ -70,8 +64,6 @@ async def waits(what: str) -> object:
 
 @hf.workflow(version="1")
 async def fails(why: str) -> None:
-    if why == "tool":
-        await refund("o-1", -1)
     raise RuntimeError(f"it broke: {why}")
 
 
@@ -80,7 +72,7 @@ async def parent(item: str) -> object:
     return (await hf.subrun(quote, item)).result
 
 
-assistant = hf.Agent(
+assistant: hf.Agent[str] = hf.Agent(
     "assistant", model=ScriptedModel(lambda _: f"Hello {EVIL}", name="scripted:shop"), instructions="Be kind."
 )
 

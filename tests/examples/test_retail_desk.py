@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -27,6 +30,7 @@ from retail_desk.ledger import Effect, Mark
 from retail_desk.recordings import DATABASE_FILE, RECORDINGS, Call, Message, Recording, check, load
 from retail_desk.records import Database, JsonObject, Order, User
 from retail_desk.shop import READS, WRITES, RetailTools, load_database, render
+from retail_desk.tools import TOOLS, Shown, cancel_pending_order, get_order_details
 
 # -- the shop ---------------------------------------------------------
 
@@ -309,6 +313,11 @@ def base(data_dir: Path) -> Database:
     return load_database(data_dir / DATABASE_FILE)
 
 
+def schemas(data_dir: Path) -> list[dict[str, Any]]:
+    tools: list[dict[str, Any]] = json.loads((data_dir / "tau/env/retail_tools.json").read_bytes())
+    return tools
+
+
 @pytest.mark.parametrize(("model", "calls"), [("gpt-4.1", 299), ("ft-gpt-4.1", 292)])
 def test_every_recorded_result_and_verdict_comes_out_again(
     data_dir: Path, base: Database, model: str, calls: int
@@ -320,8 +329,47 @@ def test_every_recorded_result_and_verdict_comes_out_again(
 
 
 def test_the_tools_are_those_of_the_recorded_schemas(data_dir: Path) -> None:
-    schemas = json.loads((data_dir / "tau/env/retail_tools.json").read_bytes())
-    assert {schema["function"]["name"] for schema in schemas} == READS | WRITES
+    assert {tool["function"]["name"] for tool in schemas(data_dir)} == READS | WRITES
+
+
+# -- the tools as the agent gets them ----------------------------------
+
+
+def test_the_agent_gets_the_recorded_parameters(data_dir: Path) -> None:
+    def essentials(schema: dict[str, Any]) -> tuple[list[tuple[str, object, object]], list[str]]:
+        fields = [(name, field["type"], field.get("items")) for name, field in schema["properties"].items()]
+        return fields, schema.get("required", [])
+
+    recorded = {tool["function"]["name"]: tool["function"]["parameters"] for tool in schemas(data_dir)}
+    assert {tool.name: essentials(tool.spec.parameters) for tool in TOOLS} == {
+        name: essentials(parameters) for name, parameters in recorded.items()
+    }
+
+
+def test_writes_are_keyed_and_everything_else_is_a_read() -> None:
+    assert {tool.name for tool in TOOLS if tool.effect == "keyed"} == WRITES
+    assert {tool.name for tool in TOOLS if tool.effect == "read"} == READS
+
+
+def test_a_record_reads_the_same_after_it_was_recorded(base: Database) -> None:
+    outputs = get_order_details.output
+    for record in list(base["orders"].values())[:50]:
+        checked = outputs.check(Shown[Any].model_construct(record))
+        assert get_order_details.rendered(outputs.decode(outputs.encode(checked))) == json.dumps(record)
+
+
+@pytest.mark.parametrize("reply", [[[None]], {"order_id": 17}, 3, {}])
+def test_what_is_no_order_is_refused_by_the_contract(reply: object) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        get_order_details.output.check(Shown[Any].model_construct(reply))
+
+
+def test_an_order_that_was_not_cancelled_is_no_plausible_cancellation() -> None:
+    left_pending = Shown[Order](order("#W1", "pending", ["mug-s"]))
+    assert cancel_pending_order.fault_of(left_pending) == (
+        "implausible",
+        "the order should be 'cancelled' now; the database says 'pending'",
+    )
 
 
 # -- the audit --------------------------------------------------------
@@ -384,8 +432,10 @@ def test_a_result_counts_as_identical_only_if_it_always_read_so() -> None:
     recording = recorded_session()
     assert recording.results[1, 2] == "Error: Non-pending order cannot be cancelled"
     once = [read(0, 1, "{}"), read(1, 1, '{"status": "cancelled"}')]
-    assert audit.identical_results(counted(once), recording) == 2
-    assert audit.identical_results(counted([*once, read(0, 1, "{ }")]), recording) == 1
+    assert audit.compare_results(counted(once), recording).identical == 2
+    assert audit.compare_results(counted([*once, read(0, 1, "{ }")]), recording).identical == 1
+    refused = read(1, 2, "Error: invalid arguments")
+    assert audit.compare_results(counted([*once, refused]), recording).errors_in_other_words == 1
 
 
 @pytest.mark.parametrize(
@@ -525,3 +575,55 @@ def test_each_attempt_fails_with_the_same_probability() -> None:
     assert 700 < len(faults) < 900
     assert {fault.kind for fault in faults} == set(DEFAULT_FAULTS)
     assert 0.4 < sum(fault.when == "after" for fault in faults) / len(faults) < 0.6
+
+
+# -- the whole of it --------------------------------------------------
+
+
+def rerun(data_dir: Path, *options: str) -> dict[str, Any]:
+    script = Path(__file__).parents[2] / "examples" / "retail_desk" / "rerun.py"
+    command = [sys.executable, str(script), "--data", str(data_dir), "--json", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
+
+
+def of(figures: dict[str, Any], *names: str) -> tuple[Any, ...]:
+    return tuple(figures[name] for name in names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "calls"), [("gpt-4.1", 299), ("ft-gpt-4.1", 292)])
+def test_recorded_conversations_run_again_with_the_same_results_and_verdicts(
+    data_dir: Path, model: str, calls: int
+) -> None:
+    figures = rerun(data_dir, "--model", model)
+    assert of(figures, "runs", "tool_calls", "identical_results", "identical_verdicts") == (40, calls, calls, 40)
+    assert of(figures, "duplicated_effects", "lost_effects", "in_doubt", "chain_verified") == (0, 0, 0, True)
+
+
+@pytest.mark.slow
+def test_kills_change_nothing_and_nothing_is_done_twice(data_dir: Path) -> None:
+    figures = rerun(data_dir, "--kills", "8", "--first", "12")
+    assert figures["kills"] == 8
+    assert figures["resumed"] > 0
+    assert of(figures, "duplicated_effects", "lost_effects", "redone_steps", "in_doubt") == (0, 0, 0, 0)
+    assert figures["identical_results"] == figures["tool_calls"]
+    assert figures["identical_verdicts"] == figures["verdicts"] == 12
+
+
+@pytest.mark.slow
+def test_failing_attempts_change_nothing_and_stand_in_the_journal(data_dir: Path) -> None:
+    figures = rerun(data_dir, "--faults", "0.2", "--first", "16")
+    assert sum(figures["delivered_faults"].values()) > 0
+    assert of(figures, "unjournaled_faults", "duplicated_effects", "lost_effects", "in_doubt") == (0, 0, 0, 0)
+    assert figures["identical_verdicts"] == figures["verdicts"] == 16
+
+
+@pytest.mark.slow
+def test_a_write_whose_outcome_stays_unknown_leaves_its_run_in_doubt(data_dir: Path) -> None:
+    figures = rerun(data_dir, "--faults", "0.8", "--kinds", "error", "--first", "8")
+    assert figures["in_doubt"] == figures["statuses"]["in_doubt"] > 0
+    assert figures["duplicated_effects"] == 0
+    assert figures["unchanged_or_in_doubt"] == figures["verdicts"]

@@ -52,7 +52,7 @@ class Work(msgspec.Struct, kw_only=True):
     act: Act = "kill"
     lease_s: float = 10.0
     kill_after_s: float | None = None
-    wait_s: float = 20.0
+    wait_s: float = 6.0
 
 
 _pipe = -1

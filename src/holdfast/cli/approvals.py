@@ -106,5 +106,3 @@ def say_who_goes_on(screen: Screen, run: str) -> None:
         (f"run {safe(run)} goes on as soon as a worker has it; if none is running: ", "dim"),
         (f"holdfast resume --load MODULE{safe(screen.location.option)}", "green"),
     )
-
-

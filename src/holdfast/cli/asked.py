@@ -133,37 +133,58 @@ def decision_text(note: Event) -> str:
 def show_asked(screen: Screen, asked: Asked, now_ns: int, *, full: bool, out: bool = True) -> None:
     """The question as text: on standard output, or beside the result on standard error."""
     write = screen.text if out else screen.say
-    what = "approval of " if asked.kind == "approval" and asked.tool else "in doubt: " if asked.kind == "settlement" else "approval: "
+    what = (
+        "approval of "
+        if asked.kind == "approval" and asked.tool
+        else "in doubt: "
+        if asked.kind == "settlement"
+        else "approval: "
+    )
     since = f"since {clock_time(asked.since_ns)}, {duration((now_ns - asked.since_ns) / 1e9)} ago"
-    write((what, "bold"), (shortened(asked.tool or asked.question or "", 300), "bold"), ("   " + safe(asked.id), "cyan"))
-    write(("run        ", "dim"), safe(asked.run), ("  step ", "dim"), safe(asked.step), f"  {since}", indent=2)
+    write(
+        (what, "bold"), (shortened(asked.tool or asked.question or "", 300), "bold"), ("   " + safe(asked.id), "cyan")
+    )
+    write(
+        ("run        ", "dim"), safe(asked.run), ("  step ", "dim"), safe(asked.step), f"  {since}", indent=2, hang=11
+    )
     if asked.arguments is not None:
         _arguments(screen, asked, full=full, out=out)
     if asked.effect:
-        write(("effect     ", "dim"), safe(str(asked.effect)), (f"  key {safe(asked.key)}" if asked.key else ""), indent=2)
+        write(
+            ("effect     ", "dim"),
+            safe(str(asked.effect)),
+            (f"  key {safe(asked.key)}" if asked.key else ""),
+            indent=2,
+            hang=11,
+        )
     if asked.run_label is not None:
-        write(("run trust  ", "dim"), label_text(asked.run_label), indent=2)
+        write(("run trust  ", "dim"), label_text(asked.run_label), indent=2, hang=11)
     for name, label in asked.argument_labels.items():
-        write(("arg trust  ", "dim"), f"{safe(name)}: {label_text(label)}", indent=2)
+        write(("arg trust  ", "dim"), f"{safe(name)}: {label_text(label)}", indent=2, hang=11)
     for reason in asked.reasons:
-        write(("asks since ", "dim"), (shortened(reason, 400), "yellow"), indent=2)
+        write(("asks since ", "dim"), (shortened(reason, 400), "yellow"), indent=2, hang=11)
     for word, text in (("why        ", asked.why), ("find out   ", asked.how)):
         if text:
-            write((word, "dim"), shortened(text, 600), indent=2)
+            write((word, "dim"), shortened(text, 600), indent=2, hang=11)
     if asked.due_ns is not None:
-        write(("until      ", "dim"), clock_time(asked.due_ns), ", then it counts as not approved", indent=2)
+        write(("until      ", "dim"), clock_time(asked.due_ns), ", then it counts as not approved", indent=2, hang=11)
     if asked.may_retry_from_ns is not None and asked.may_retry_from_ns > now_ns:
         wait_s = (asked.may_retry_from_ns - now_ns) / 1e9
-        write(("retry      ", "dim"), f"not before {duration(wait_s)} have passed: the lost request may still arrive", indent=2)
+        write(
+            ("retry      ", "dim"),
+            f"not before {duration(wait_s)} have passed: the lost request may still arrive",
+            indent=2,
+            hang=11,
+        )
 
 
 def _arguments(screen: Screen, asked: Asked, *, full: bool, out: bool) -> None:
     write = screen.text if out else screen.say
     word = "arguments  " if asked.tool else "data       "
     if not full:
-        write((word, "dim"), brief(asked.arguments, BRIEF), indent=2)
+        write((word, "dim"), brief(asked.arguments, BRIEF), indent=2, hang=11)
         return
     first, *rest = to_json(asked.arguments, pretty=True).split("\n")
-    write((word, "dim"), first, indent=2)
+    write((word, "dim"), first, indent=2, hang=11)
     for line in rest:
         write(line, indent=13)

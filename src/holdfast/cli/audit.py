@@ -87,7 +87,14 @@ async def _verify(screen: Screen, keys: list[bytes], copy: bytes | None) -> Veri
 
 def _audit(screen: Screen, store: Store, total: int, keys: list[bytes], copy: bytes | None) -> VerifyReport:
     watching = screen.err.is_terminal and not screen.as_json
-    columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("verifying"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("runs"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     display = Progress(*columns, console=screen.err, disable=not watching, transient=True)
     with display as progress, store.snapshot() as snapshot:
         watched = _Watched(snapshot, progress, total) if watching else snapshot
@@ -171,7 +178,9 @@ def _json(report: VerifyReport) -> dict[str, Any]:  # Any: JSON
 def _tell(screen: Screen, report: VerifyReport, address: str) -> None:
     read = f"{count(report.runs, 'run')}, {count(report.events, 'event')}, {count(report.checkpoints, 'checkpoint')}"
     if report.ok:
-        screen.text(("ok ", "bold green"), f" {read} in {safe(address)}: nothing was changed, removed, moved or cut off")
+        screen.text(
+            ("ok ", "bold green"), f" {read} in {safe(address)}: nothing was changed, removed, moved or cut off"
+        )
     else:
         found = len(report.problems) + report.omitted
         screen.text(("NOT OK ", "bold red"), f" {count(found, 'problem')} in {safe(address)} ({read} read)")
@@ -238,7 +247,9 @@ async def _seal(screen: Screen, key: bytes | None) -> tuple[Checkpoint | None, b
 
 def _tell_seal(screen: Screen, checkpoint: Checkpoint | None, fresh: bool, out: Path | None) -> None:
     if checkpoint is None:
-        screen.json({"sealed": False, "number": None, "hash": None, "at": None, "streams": 0, "key_id": None, "out": None})
+        screen.json(
+            {"sealed": False, "number": None, "hash": None, "at": None, "streams": 0, "key_id": None, "out": None}
+        )
         screen.text("there is nothing to seal: the store is empty")
         return
     streams = len(parse(checkpoint).streams)
@@ -264,4 +275,6 @@ def _write(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise BadFile(f"the checkpoint is sealed, but {path} can't be written: {error.strerror}; try another --out") from error
+        raise BadFile(
+            f"the checkpoint is sealed, but {path} can't be written: {error.strerror}; try another --out"
+        ) from error

@@ -24,9 +24,12 @@ from .words import count, safe
 
 
 def export(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Which runs; all by default.", show_default=False)] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Which runs; all by default.", show_default=False)
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write here instead of standard output.", show_default=False)
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write here instead of standard output.", show_default=False),
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -43,7 +46,9 @@ async def _export(screen: Screen, names: tuple[str, ...] | None, out: Path | Non
             return
         end = await anyio.to_thread.run_sync(_to_file, app, names, out)
     screen.json({"out": str(out), "runs": end["runs"], "events": end["events"]})
-    screen.text(("exported ", "bold"), f"{count(end['runs'], 'run')}, {count(end['events'], 'event')} to {safe(str(out))}")
+    screen.text(
+        ("exported ", "bold"), f"{count(end['runs'], 'run')}, {count(end['events'], 'event')} to {safe(str(out))}"
+    )
 
 
 def _to_output(app: App, names: tuple[str, ...] | None) -> None:

@@ -18,13 +18,20 @@ def fork(
     run: RunArgument,
     at: Annotated[
         str,
-        typer.Option("--at", metavar="PATH", help="The first step that is done anew (`holdfast show` has the paths).", show_default=False),
+        typer.Option(
+            "--at",
+            metavar="PATH",
+            help="The first step that is done anew (`holdfast show` has the paths).",
+            show_default=False,
+        ),
     ],
     id: Annotated[
-        str | None, typer.Option("--id", metavar="NEW", help="Of the new run. (default: made from RUN)", show_default=False)
+        str | None,
+        typer.Option("--id", metavar="NEW", help="Of the new run. (default: made from RUN)", show_default=False),
     ] = None,
     effects: Annotated[
-        str, typer.Option("--effects", metavar="refuse|live", help="Whether tools with an effect may act in the new run.")
+        str,
+        typer.Option("--effects", metavar="refuse|live", help="Whether tools with an effect may act in the new run."),
     ] = "refuse",
     store: StoreOption = None,
     as_json: JsonOption = False,

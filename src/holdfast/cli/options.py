@@ -32,20 +32,26 @@ LoadOption = Annotated[
 ]
 ByOption = Annotated[
     str | None,
-    typer.Option("--by", metavar="WHO", help="Who decides; recorded. (default: the user of the system)", show_default=False),
+    typer.Option(
+        "--by", metavar="WHO", help="Who decides; recorded. (default: the user of the system)", show_default=False
+    ),
 ]
 WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; recorded.", show_default=False)]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 KeyOption = Annotated[
     str | None,
-    typer.Option("--key", metavar="KEY", help="Makes it idempotent: a second one with this key is the first.", show_default=False),
+    typer.Option(
+        "--key", metavar="KEY", help="Makes it idempotent: a second one with this key is the first.", show_default=False
+    ),
 ]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=0, help="At most this many; 0: all.")]
 TrustOption = Annotated[
     str,
     typer.Option("--trust", metavar="LEVEL", help=f"What you vouch for: {', '.join(t.name.lower() for t in Trust)}."),
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The id of a run (`holdfast runs`).", show_default=False)]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="The id of a run (`holdfast runs`).", show_default=False)
+]
 
 
 def who(by: str | None) -> str:

@@ -71,7 +71,9 @@ class RunRecord:
 
     def last(self, kind: str) -> Event | None:
         """The last readable event of a kind."""
-        found = (r.event for r in reversed(self.events) if r.event is not None and r.event.kind == kind and r.damage is None)
+        found = (
+            r.event for r in reversed(self.events) if r.event is not None and r.event.kind == kind and r.damage is None
+        )
         return next((event for event in found if not event.redacted), None)
 
     @property

@@ -24,13 +24,16 @@ from .words import count, safe, shortened
 
 def redact(
     run: RunArgument,
-    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Why; recorded and kept: no content in it.", show_default=False)],
+    why: Annotated[
+        str, typer.Option("--why", metavar="TEXT", help="Why; recorded and kept: no content in it.", show_default=False)
+    ],
     events: Annotated[
         list[int] | None,
         typer.Option("--event", metavar="SEQ", min=0, help="Only this event. Repeatable.", show_default=False),
     ] = None,
     notes: Annotated[
-        list[int] | None, typer.Option("--note", metavar="SEQ", min=0, help="Only this note. Repeatable.", show_default=False)
+        list[int] | None,
+        typer.Option("--note", metavar="SEQ", min=0, help="Only this note. Repeatable.", show_default=False),
     ] = None,
     by: ByOption = None,
     yes: YesOption = False,
@@ -58,7 +61,13 @@ class Loss:
 
 
 async def _redact(
-    screen: Screen, run: str, chosen: tuple[tuple[Stream, int], ...] | None, by: str, why: str, yes: bool, as_worker: bool
+    screen: Screen,
+    run: str,
+    chosen: tuple[tuple[Stream, int], ...] | None,
+    by: str,
+    why: str,
+    yes: bool,
+    as_worker: bool,
 ) -> None:
     removed = 0
     async with opened(screen.location) as app:
@@ -78,7 +87,10 @@ async def _redact(
         async with opened(screen.location, worker=True) as app:
             removed = await app.redact(run, by=by, why=why)
     screen.json({"run": run, "redacted": removed, "by": by, "why": why, "children": children})
-    screen.text(("redacted ", "bold"), f"{count(removed, 'event')} of run {safe(run)}; a note says that it was {safe(by)}, and why")
+    screen.text(
+        ("redacted ", "bold"),
+        f"{count(removed, 'event')} of run {safe(run)}; a note says that it was {safe(by)}, and why",
+    )
 
 
 def _loss(app: App, run: str, chosen: Sequence[tuple[Stream, int]] | None) -> Loss:
@@ -106,7 +118,11 @@ def _warn(screen: Screen, row: RunRow, loss: Loss, children: Sequence[str], *, w
     stays = "ids, names and paths of steps, times, trust, costs, hashes, and a note that says who and why"
     screen.say(("stays:  ", "dim"), stays, indent=2)
     if row.status not in TERMINAL and whole:
-        screen.say(("first:  ", "dim"), (f"it is {row.status}, so it is cancelled (waits up to 30 s for a worker)", "yellow"), indent=2)
+        screen.say(
+            ("first:  ", "dim"),
+            (f"it is {row.status}, so it is cancelled (waits up to 30 s for a worker)", "yellow"),
+            indent=2,
+        )
     if children:
         names = shortened(", ".join(children), 200)
         screen.say(("beside: ", "dim"), (f"sub-runs keep what they were given: {names}", "yellow"), indent=2)

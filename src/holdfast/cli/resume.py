@@ -30,7 +30,9 @@ SHOWN = 50
 def resume(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Runs that need attention and are to be tried again.", show_default=False),
+        typer.Argument(
+            metavar="[RUN]...", help="Runs that need attention and are to be tried again.", show_default=False
+        ),
     ] = None,
     modules: LoadOption = None,
     at_once: Annotated[int, typer.Option("--app-max", metavar="N", min=1, help="Runs in memory at once.")] = 1000,
@@ -52,7 +54,9 @@ def resume(
 async def _resume(screen: Screen, names: tuple[str, ...], at_once: int) -> Exit:
     async with opened(screen.location) as client:
         if not client.registry.versions():
-            raise NotLoaded("no workflow is loaded, so there is nothing to drive; name your code with --load MODULE. Nothing was done")
+            raise NotLoaded(
+                "no workflow is loaded, so there is nothing to drive; name your code with --load MODULE. Nothing was done"
+            )
         since_ns = client.journal.clock.now_ns()
         before = {row.run: row for row in await client.runs(status=UNFINISHED)}
         for name in names:
@@ -61,7 +65,11 @@ async def _resume(screen: Screen, names: tuple[str, ...], at_once: int) -> Exit:
     # What the user's code prints must not end up in the result.
     with contextlib.redirect_stdout(sys.stderr):
         async with opened(screen.location, worker=True, max_concurrent=at_once) as app:
-            with contextlib.nullcontext() if screen.as_json or not screen.err.is_terminal else screen.err.status("working"):
+            with (
+                contextlib.nullcontext()
+                if screen.as_json or not screen.err.is_terminal
+                else screen.err.status("working")
+            ):
                 await app.drain()
     elapsed_s = anyio.current_time() - started
     async with opened(screen.location) as client:
@@ -102,17 +110,23 @@ def _result(touched: list[RunRow], waits: Any, stranded: list[str]) -> dict[str,
     }  # fmt: skip
 
 
-def _tell(screen: Screen, touched: list[RunRow], waits: Any, stranded: list[str], elapsed_s: float, now_ns: int) -> None:
+def _tell(
+    screen: Screen, touched: list[RunRow], waits: Any, stranded: list[str], elapsed_s: float, now_ns: int
+) -> None:
     if not touched:
         screen.text("nothing was due: no run moved")
     else:
-        screen.text((f"{count(len(touched), 'run')} moved ", "bold"), f"in {duration(elapsed_s)}: {statuses_text(touched)}")
+        screen.text(
+            (f"{count(len(touched), 'run')} moved ", "bold"), f"in {duration(elapsed_s)}: {statuses_text(touched)}"
+        )
         screen.table(runs_table(touched[:SHOWN], waits, now_ns))
         if len(touched) > SHOWN:
             screen.text((f"and {len(touched) - SHOWN:,} more: holdfast runs{safe(screen.location.option)}", "dim"))
     if any(row.status in PARKED for row in touched):
         option = safe(screen.location.option)
-        screen.text((f"what waits for a person: holdfast approvals{option}; why a run waits: holdfast show RUN{option}", "dim"))
+        screen.text(
+            (f"what waits for a person: holdfast approvals{option}; why a run waits: holdfast show RUN{option}", "dim")
+        )
     if stranded:
         which = "it" if len(stranded) == 1 else "them"
         text = f"{count(len(stranded), 'run')} stranded: no loaded code accepts {which} (holdfast runs --stranded --load MODULE)"

@@ -32,7 +32,12 @@ _STYLES = {
 def runs(
     status: Annotated[
         list[str] | None,
-        typer.Option("--status", metavar="STATUS", help=f"Only runs that are {', '.join(STATUSES)}. Repeatable.", show_default=False),
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help=f"Only runs that are {', '.join(STATUSES)}. Repeatable.",
+            show_default=False,
+        ),
     ] = None,
     workflow: Annotated[
         str | None, typer.Option("--workflow", metavar="NAME", help="Only runs of this workflow.", show_default=False)
@@ -67,12 +72,19 @@ async def _runs(screen: Screen, status: tuple[str, ...], workflow: str | None, l
     screen.json([run_json(row, waits.get(row.run, ())) for row in shown])
     _tell(screen, shown, waits, now_ns)
     if not shown:
-        screen.text(f"no {'stranded ' if stranded else ''}run{' is like this' if status or workflow else ''} in this store")
+        screen.text(
+            f"no {'stranded ' if stranded else ''}run{' is like this' if status or workflow else ''} in this store"
+        )
     if len(found) > len(shown):
         total = f" of {sum(counts.values()):,}" if not (status or workflow or stranded) else ""
         screen.say((f"the newest {limit}{total}, there are more: --limit N shows more, --limit 0 all of them", "dim"))
     if stranded and found and not app.registry.versions():
-        screen.say(("no workflow is loaded, so every unfinished run counts as stranded; load your code with --load MODULE", "yellow"))
+        screen.say(
+            (
+                "no workflow is loaded, so every unfinished run counts as stranded; load your code with --load MODULE",
+                "yellow",
+            )
+        )
 
 
 def _is(row: RunRow, status: tuple[str, ...], workflow: str | None) -> bool:

@@ -40,14 +40,17 @@ class Screen:
     def width(self) -> int:
         return self.out.width
 
-    def text(self, *parts: str | tuple[str, str], indent: int = 0) -> None:
-        """One paragraph on standard output, of parts as (text, style); nothing with --json. Long lines break at the indent."""
-        if not self.as_json:
-            _write(self.out, Text.assemble(*parts), indent)
+    def text(self, *parts: str | tuple[str, str], indent: int = 0, hang: int = 0) -> None:
+        """One paragraph on standard output, of parts as (text, style); nothing with --json.
 
-    def say(self, *parts: str | tuple[str, str], indent: int = 0) -> None:
+        On a terminal long ones break, and go on `hang` columns behind the indent; in a file each stays one line.
+        """
+        if not self.as_json:
+            _write(self.out, Text.assemble(*parts), indent, hang)
+
+    def say(self, *parts: str | tuple[str, str], indent: int = 0, hang: int = 0) -> None:
         """The same on standard error, with --json too: what a person should know beside the result."""
-        _write(self.err, Text.assemble(*parts), indent)
+        _write(self.err, Text.assemble(*parts), indent, hang)
 
     def table(self, table: Table) -> None:
         if not self.as_json:
@@ -63,7 +66,9 @@ class Screen:
         if yes:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise NotConfirmed("this asks to be confirmed and there is no terminal to ask on; nothing was done. Look first, then add --yes")
+            raise NotConfirmed(
+                "this asks to be confirmed and there is no terminal to ask on; nothing was done. Look first, then add --yes"
+            )
         self.err.print(Text(f"{question} [y/N] ", style="bold"), end="")
         try:
             said = sys.stdin.readline()
@@ -100,7 +105,9 @@ class _Unreadable(CommandError):
     """A record that can't be read: said, not thrown at the user."""
 
     def __init__(self, error: Exception) -> None:
-        super().__init__(f"a record can't be read ({error}); `holdfast audit verify` says what is damaged. Nothing was changed")
+        super().__init__(
+            f"a record can't be read ({error}); `holdfast audit verify` says what is damaged. Nothing was changed"
+        )
 
 
 def _fail(screen: Screen, error: Exception, code: Exit) -> NoReturn:
@@ -149,15 +156,15 @@ def _console(stream: TextIO) -> Console:
     return console
 
 
-def _write(console: Console, text: Text, indent: int) -> None:
-    if indent == 0:
-        console.print(text, soft_wrap=not console.is_terminal)
+def _write(console: Console, text: Text, indent: int, hang: int) -> None:
+    pad, further = Text(" " * indent), Text(" " * (indent + hang))
+    if not console.is_terminal or indent + text.cell_len <= console.width:
+        console.print(pad + text, soft_wrap=True)
         return
-    pad = " " * indent
-    lines = text.wrap(console, max(20, console.width - indent)) if console.is_terminal else [text]
-    for line in lines:
+    first, rest = text[:hang], text[hang:]
+    for number, line in enumerate(rest.wrap(console, max(20, console.width - indent - hang))):
         line.rstrip()
-        console.print(Text(pad) + line, soft_wrap=True)
+        console.print((further if number else pad + first) + line, soft_wrap=True)
 
 
 def _forget_output() -> None:

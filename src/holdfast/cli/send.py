@@ -46,7 +46,9 @@ def reply(
 
 def signal(
     run: RunArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the signal, as the workflow waits for it.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of the signal, as the workflow waits for it.", show_default=False)
+    ],
     value: Annotated[str, typer.Option("--value", metavar="JSON", help="What it carries.")] = "null",
     trust: TrustOption = "external",
     key: KeyOption = None,
@@ -56,10 +58,14 @@ def signal(
 ) -> None:
     """Send a signal to a run; it is kept until the run asks for it."""
     with reporting(store, as_json) as screen:
-        anyio.run(_send, screen, run, "signal", name, json_value(value, "--value"), trust_level(trust), key, who(by), "")
+        anyio.run(
+            _send, screen, run, "signal", name, json_value(value, "--value"), trust_level(trust), key, who(by), ""
+        )
 
 
-def cancel(run: RunArgument, why: WhyOption = "", by: ByOption = None, store: StoreOption = None, as_json: JsonOption = False) -> None:
+def cancel(
+    run: RunArgument, why: WhyOption = "", by: ByOption = None, store: StoreOption = None, as_json: JsonOption = False
+) -> None:
     """Ask a run to end. An effect that is out gets a moment to answer; what stays unknown is said in the record."""
     with reporting(store, as_json) as screen:
         anyio.run(_send, screen, run, "cancel", "", None, Trust.EXTERNAL, "cancel", who(by), why)
@@ -82,5 +88,7 @@ async def _send(
 async def _open_run(app: App, run: str) -> RunRow:
     row = await app.journal.run(run)
     if row.status in TERMINAL:
-        raise RunOver(f"run {run} is {row.status}; nothing reaches it any more and nothing was recorded (`holdfast fork` makes a new one)")
+        raise RunOver(
+            f"run {run} is {row.status}; nothing reaches it any more and nothing was recorded (`holdfast fork` makes a new one)"
+        )
     return row

@@ -34,7 +34,12 @@ def settle(
     ],
     result: Annotated[
         str | None,
-        typer.Option("--result", metavar="JSON", help="What the tool gave back, when it happened; null: nothing.", show_default=False),
+        typer.Option(
+            "--result",
+            metavar="JSON",
+            help="What the tool gave back, when it happened; null: nothing.",
+            show_default=False,
+        ),
     ] = None,
     by: ByOption = None,
     why: WhyOption = "",
@@ -52,7 +57,9 @@ def settle(
         anyio.run(_settle, screen, id, verdict, result is not None, value, who(by), why, yes)
 
 
-async def _settle(screen: Screen, id: str, verdict: str, has_result: bool, result: Any, by: str, why: str, yes: bool) -> None:
+async def _settle(
+    screen: Screen, id: str, verdict: str, has_result: bool, result: Any, by: str, why: str, yes: bool
+) -> None:
     async with opened(screen.location) as app:
         asked = await waiting(app, id)
         if asked.kind != "settlement":
@@ -72,7 +79,9 @@ async def _settle(screen: Screen, id: str, verdict: str, has_result: bool, resul
 
 
 def _said(verdict: str) -> str:
-    return {"happened": "happened", "retry": "did not happen and is to be tried again", "give-up": "is given up"}[verdict]
+    return {"happened": "happened", "retry": "did not happen and is to be tried again", "give-up": "is given up"}[
+        verdict
+    ]
 
 
 async def _what_result(app: App, asked: Asked) -> str:

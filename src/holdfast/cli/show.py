@@ -19,7 +19,7 @@ from .locate import opened
 from .options import JsonOption, RunArgument, StoreOption
 from .record import Recorded, RunRecord, read_record
 from .screen import Screen, reporting
-from .timeline import UNREADABLE, Entry, Line, describe, label_change, style_of
+from .timeline import UNREADABLE, Entry, Line, describe, label_change, plain_answer, style_of
 from .transcript import Turn, brief_reply, message_texts
 from .words import brief, clock_time, count, duration, moment, money, offset, safe, safe_lines, shortened, to_json
 
@@ -27,10 +27,16 @@ INDENT = 22
 MEANS = {
     "pending": "not begun", "running": "a worker has it", "waiting": "parked: nothing runs until what it waits for comes",
     "in_doubt": "parked: an effect was issued, nobody knows whether it took place, and a person must say",
-    "attention": "parked: the code or the record needs a person", "completed": "finished", "failed": "ended in an error",
-    "cancelled": "ended by somebody",
+    "attention": "parked: the code or the record needs a person",
 }  # fmt: skip
-_STYLES = {"completed": "green", "failed": "red", "in_doubt": "red", "attention": "red", "waiting": "cyan", "cancelled": "yellow"}
+_STYLES = {
+    "completed": "green",
+    "failed": "red",
+    "in_doubt": "red",
+    "attention": "red",
+    "waiting": "cyan",
+    "cancelled": "yellow",
+}
 
 
 def show(run: RunArgument, full: Annotated[bool, typer.Option("--full", help="Everything in full, with all messages.")] = False,
@@ -99,7 +105,9 @@ def _asked_at(record: RunRecord, wait: Wait) -> int:
 
 def _question(record: RunRecord, wait: Wait) -> Recorded | None:
     kinds = (f"{wait.kind}.waiting", "tool.doubt")
-    found = (r for r in reversed(record.events) if r.event is not None and r.event.path == wait.path and r.row.kind in kinds)
+    found = (
+        r for r in reversed(record.events) if r.event is not None and r.event.path == wait.path and r.row.kind in kinds
+    )
     return next(found, None)
 
 
@@ -110,14 +118,15 @@ def _header(screen: Screen, record: RunRecord, children: list[str], now_ns: int)
     row = record.row
     screen.text((safe(row.run), "bold"), ("  ", ""), safe(f"{row.workflow} version {row.version}"))
     for word, text, style in _facts(record, children, now_ns):
-        screen.text((f"{word:<10}", "dim"), (text, style), indent=2)
+        screen.text((f"{word:<10}", "dim"), (text, style), indent=2, hang=10)
     screen.text()
 
 
 def _facts(record: RunRecord, children: list[str], now_ns: int) -> Iterator[tuple[str, str, str]]:
     row = record.row
-    status = f"{row.status}{f', {row.outcome}' if row.outcome and row.outcome != row.status else ''}: {MEANS.get(row.status, '')}"
-    yield "status", safe(status), _STYLES.get(row.status, "bold")
+    outcome = f", {row.outcome}" if row.outcome and row.outcome != row.status else ""
+    means = f" ({MEANS[row.status]})" if row.status in MEANS else ""
+    yield "status", safe(f"{row.status}{outcome}{means}"), _STYLES.get(row.status, "bold")
     yield from _ending(record)
     took = f", {duration((row.updated_ns - row.created_ns) / 1e9)} before" if row.updated_ns > row.created_ns else ""
     ago = duration(max(0, now_ns - row.updated_ns) / 1e9)
@@ -127,8 +136,16 @@ def _facts(record: RunRecord, children: list[str], now_ns: int) -> Iterator[tupl
     if spent.calls:
         unknown = f" and {count(spent.unpriced, 'call')} of unknown cost" if spent.unpriced else ""
         cost = money(spent.microusd) if spent.unpriced < spent.calls else "cost unknown"
-        tokens = f"{spent.input_tokens:,} tokens in, {spent.output_tokens:,} out"
-        yield "models", f"{count(spent.calls, 'call')}, {cost}{unknown if spent.unpriced < spent.calls else ''}, {tokens}", ""
+        tokens = (
+            f"{spent.input_tokens:,} tokens in, {spent.output_tokens:,} out"
+            if spent.uncounted < spent.calls
+            else "tokens unknown"
+        )
+        yield (
+            "models",
+            f"{count(spent.calls, 'call')}, {cost}{unknown if spent.unpriced < spent.calls else ''}, {tokens}",
+            "",
+        )
     if row.worker:
         yield "worker", safe(row.worker), ""
     if row.parent:
@@ -147,7 +164,7 @@ def _ending(record: RunRecord) -> Iterator[tuple[str, str, str]]:
     status = record.row.status
     finished = record.last("run.finished") if status == "completed" else None
     if finished is not None:
-        yield "answer", brief(msgspec.json.decode(finished.payload(Finished).value), 400), ""
+        yield "answer", brief(plain_answer(msgspec.json.decode(finished.payload(Finished).value)), 400), ""
     if status in ("failed", "cancelled", "attention"):
         ended = record.last(f"run.{status}")
         if ended is not None:
@@ -179,10 +196,12 @@ def _wait(screen: Screen, record: RunRecord, wait: Wait, decisions: dict[str, st
     due = "" if wait.due_ns is None else f", until {clock_time(wait.due_ns)}"
     if wait.due_ns is not None and wait.due_ns > now_ns:
         due += f" (in {duration((wait.due_ns - now_ns) / 1e9)})"
-    words = {"settlement": "a verdict on an effect in doubt:", "approval": "an approval:", "subrun": "the sub-run"}
-    what = words.get(wait.kind, f"a {wait.kind}:" if wait.kind != "timer" else "a timer")
+    words = {"settlement": "a verdict on an effect in doubt: ", "approval": "an approval: ", "subrun": "the sub-run "}
+    what = words.get(wait.kind, f"a {wait.kind} ")
     name = wait.id if wait.kind == "subrun" else wait.name if wait.kind not in ("timer", "reply") else ""
-    screen.text(("waits for ", "bold"), (f"{what} ", "bold"), shortened(name, 200), safe(due))
+    screen.text(
+        ("waits for ", "bold"), (safe(what), "bold"), shortened(name, 200), safe(due).lstrip(", " if not name else "")
+    )
     if wait.id in decisions:
         screen.text((f"decided already: {decisions[wait.id]}; the run has not taken it up yet", "yellow"), indent=2)
         return
@@ -259,7 +278,12 @@ def _one(screen: Screen, recorded: Recorded, mark: str, started_ns: int, change:
     facts = "".join(f"  {fact}" for fact in entry.facts)
     name = [(safe(row.name), "bold")] if row.name else []
     screen.text(
-        (place, "dim"), (f"{path:<10}  ", "dim"), (f"{safe(row.kind):<18} ", style_of(row.kind)), *name, (facts, "dim")
+        (place, "dim"),
+        (f"{path:<10}  ", "dim"),
+        (f"{safe(row.kind):<18} ", style_of(row.kind)),
+        *name,
+        (facts, "dim"),
+        hang=INDENT + 8,
     )
     for line in entry.lines:
         _line(screen, line, full=full)
@@ -281,10 +305,15 @@ def _entry(recorded: Recorded) -> Entry:
 def _line(screen: Screen, line: Line, *, full: bool) -> None:
     limit = 2 * max(40, screen.width - INDENT - 8) - 10
     if line.text is not None:
-        _detail(screen, line.word, line.text if full or len(line.text) <= 3 * limit else shortened(line.text, 3 * limit), line.style)
+        _detail(
+            screen,
+            line.word,
+            line.text if full or len(line.text) <= 3 * limit else shortened(line.text, 3 * limit),
+            line.style,
+        )
         return
     if not full:
-        _detail(screen, line.word, brief(line.value, limit), line.style)
+        _detail(screen, line.word, brief(line.value, line.room * limit), line.style)
         return
     compact = to_json(line.value)
     lines = [safe(compact)] if len(compact) <= limit else to_json(line.value, pretty=True).split("\n")
@@ -293,7 +322,7 @@ def _line(screen: Screen, line: Line, *, full: bool) -> None:
 
 
 def _detail(screen: Screen, word: str, text: str, style: str = "") -> None:
-    screen.text((f"{word:<7} ", "dim"), (text, style), indent=INDENT)
+    screen.text((f"{word:<7} ", "dim"), (text, style), indent=INDENT, hang=8)
 
 
 def _turn(screen: Screen, turn: Turn, *, full: bool) -> None:
@@ -307,5 +336,3 @@ def _turn(screen: Screen, turn: Turn, *, full: bool) -> None:
         for text in message_texts(message):
             for number, line in enumerate(safe_lines(text)):
                 _detail(screen, word[:7] if number == 0 else "", line)
-
-

@@ -45,6 +45,7 @@ class Line:
     value: Any = None  # Any: JSON
     text: str | None = None
     style: str = ""
+    room: int = 1  # how much of a long value is shown, in times of the usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def style_of(kind: str) -> str:
 
 def _started(event: Event) -> Entry:
     started = event.payload(Started)
-    entry = Entry([f"version {safe(started.version)}"], [Line("input", _raw(started.input))])
+    entry = Entry([f"version {safe(started.version)}"], [Line("input", _raw(started.input), room=4)])
     if started.tags:
         entry.lines.append(Line("tags", started.tags))
     if started.parent is not None:
@@ -111,7 +112,12 @@ def _parked(event: Event) -> Entry:
 
 def _finished(event: Event) -> Entry:
     finished = event.payload(Finished)
-    return Entry([safe(finished.answer)], [Line("answer", _raw(finished.value), style="bold")])
+    return Entry([safe(finished.answer)], [Line("answer", plain_answer(_raw(finished.value)), style="bold")])
+
+
+def plain_answer(answer: Any) -> Any:  # Any: JSON
+    """The result alone, of a completed answer that says nothing beside it."""
+    return answer["result"] if isinstance(answer, dict) and set(answer) == {"answer", "result"} else answer
 
 
 def _ended(event: Event) -> Entry:
@@ -136,7 +142,7 @@ def _completed(event: Event) -> Entry:
     if outcome.validator:
         entry.facts.append(safe(f"version {outcome.validator_version}"))
     asked = _raw(outcome.input)
-    if asked not in (None, {}):
+    if asked not in (None, {}) and outcome.key is None:  # an effect's arguments stand at its intent
         entry.lines.append(Line("in", asked))
     entry.lines.append(Line("out", _raw(outcome.output)))
     if outcome.value_label is not None:
@@ -198,11 +204,15 @@ def _intent(event: Event) -> Entry:
 
 
 def _gate(gate: Gate) -> list[Line]:
-    lines = [Line("gate", text=safe(f"needs {gate.needs}, looked at the {gate.policy}, run is {gate.run_label.level.name}"))]
+    lines = [
+        Line("gate", text=safe(f"needs {gate.needs}, looked at the {gate.policy}, run is {gate.run_label.level.name}"))
+    ]
     for name, label in gate.argument_labels.items():
         lines.append(Line("", text=f"argument {safe(name)}: {label_text(label)}"))
     lines += [Line("", text=safe(f"asked because {reason}")) for reason in gate.reasons]
-    lines += [Line("", text=safe(f"relies on {read.source}({read.key}), read at step {read.step}")) for read in gate.reads]
+    lines += [
+        Line("", text=safe(f"relies on {read.source}({read.key}), read at step {read.step}")) for read in gate.reads
+    ]
     if gate.approved_by:
         lines.append(Line("", text=safe(f"approved by {gate.approved_by}")))
     return lines
@@ -210,11 +220,8 @@ def _gate(gate: Gate) -> list[Line]:
 
 def _doubt(event: Event) -> Entry:
     doubt = event.payload(Doubt)
-    lines = [
-        Line("doubt", text=safe(doubt.why), style="bold red"), Line("args", _raw(doubt.args)), Line("key", text=safe(doubt.key)),
-        Line("find", text=safe(doubt.how), style="yellow"),
-    ]  # fmt: skip
-    return Entry([safe(doubt.id), safe(doubt.effect), f"issued {clock_time(doubt.intent_ns)}"], lines)
+    lines = [Line("doubt", text=safe(doubt.why), style="bold red"), Line("find", text=safe(doubt.how), style="yellow")]
+    return Entry([safe(doubt.id), safe(doubt.effect)], lines)
 
 
 def _settled(event: Event) -> Entry:
@@ -237,7 +244,10 @@ def _note(event: Event) -> Entry:
     if note.why:
         entry.lines.append(Line("why", text=safe(note.why)))
     value = _raw(note.value)
-    if event.kind not in ("note.approve", "note.deny", "note.cancel", "note.resume", "note.child") and value is not None:
+    if (
+        event.kind not in ("note.approve", "note.deny", "note.cancel", "note.resume", "note.child")
+        and value is not None
+    ):
         entry.lines.append(Line("value", value))
     if note.label is not None and event.kind in ("note.signal", "note.reply"):
         entry.facts.append(safe(note.label.level.name))

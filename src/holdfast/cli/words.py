@@ -97,7 +97,9 @@ def count(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-_UNSAFE_IN_JSON: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", ""))  # JSON has escaped those; newlines are layout
+_UNSAFE_IN_JSON: Final = re.compile(
+    _UNSAFE.pattern.replace("\x00-\x1f", "")
+)  # JSON has escaped those; newlines are layout
 
 
 def _escape(found: re.Match[str]) -> str:

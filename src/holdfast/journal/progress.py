@@ -14,7 +14,7 @@ from ..store import Row, RunRow, Stream, Wait
 from ..trust import Label, meet
 from . import blobs, chain, codec
 from .problems import Damage, Findings, Redacted
-from .records import Finished, Header, Parked, Started
+from .records import Doubt, Finished, Header, Parked, Started, Waiting
 from .redact import Redaction
 from .state import PARKED, TERMINAL, IllegalTransition, Status, advance
 
@@ -39,7 +39,7 @@ class Progress:
     """Of one stream, up to the row that was read last."""
 
     __slots__ = (
-        "epoch", "events", "first", "label", "last", "legal", "ranges", "redactions", "refers", "rest", "rested", "run",
+        "asked", "epoch", "events", "first", "label", "last", "legal", "ranges", "redactions", "refers", "rest", "rested", "run",
         "status", "stream", "turned",
     )  # fmt: skip
 
@@ -55,6 +55,7 @@ class Progress:
         self.turned: Row | None = None  # the last run.*
         self.rested: Row | None = None  # the last run.* that parked it
         self.rest: Status | None = None  # the status which that gave it
+        self.asked: set[Wait] = set()  # what it began to wait for
         self.last: Row | None = None
         self.ranges: list[tuple[int, int]] = []  # redacted: first and last of each stretch
         self.redactions: list[tuple[int, Redaction | None]] = []  # note and what it says
@@ -95,6 +96,20 @@ class Progress:
         except IllegalTransition as error:
             self.legal = False
             self.add(found, "state", seq, str(error))
+
+    def ask(self, row: Row, header: Header) -> None:
+        """The run begins to wait: for a note or a time, or for a person's verdict on a doubt."""
+        if row.payload is None:
+            return
+        try:
+            if header.kind == "tool.doubt":
+                doubt = codec.decode(row.payload, Doubt)
+                self.asked.add(Wait(doubt.id, "settlement", doubt.tool, header.path))
+            else:
+                said = codec.decode(row.payload, Waiting)
+                self.asked.add(Wait(said.id, said.kind, said.name, header.path, said.due_ns))
+        except msgspec.DecodeError:  # damage that the walk along the chain reports
+            return
 
     def redacted(self, seq: int) -> None:
         if self.ranges and self.ranges[-1][1] == seq - 1:
@@ -246,8 +261,7 @@ def _state_columns(row: RunRow, run: Progress) -> list[tuple[Damage, str]]:
     status = run.status
     statuses: set[str | None] = {status}
     if status not in TERMINAL:
-        statuses |= _CLAIMED if run.rest is None or row.worker is not None else {run.rest}
-        statuses.add(run.rest)
+        statuses |= {*_CLAIMED, run.rest}
     if row.status not in statuses:
         wrong.append(("state", f"status is {row.status!r}, the events end in {status!r}"))
     outcomes = _outcomes(run)
@@ -273,7 +287,7 @@ def _outcomes(run: Progress) -> tuple[str | None, ...]:
 
 
 def _wait_columns(row: RunRow, run: Progress, waits: Sequence[Wait]) -> list[tuple[Damage, str]]:
-    """A run waits for what it was parked on last, a woken one for some of that, a finished one for nothing."""
+    """A run waits for what it was parked on last, a moving one for some of what it began to wait for, a finished one for nothing."""
     named: set[Wait] = set()
     if run.status not in TERMINAL and run.rested is not None and run.rested.payload is not None:
         try:
@@ -281,6 +295,7 @@ def _wait_columns(row: RunRow, run: Progress, waits: Sequence[Wait]) -> list[tup
         except msgspec.DecodeError:
             named = set()  # run.attention names none
     there = set(waits)
-    if len(there) == len(waits) and (there == named or (there < named and row.status != run.rest)):
+    moving = run.status not in TERMINAL and row.status != run.rest
+    if len(there) == len(waits) and (there == named or (moving and there <= named | run.asked)):
         return []
     return [("state", f"it waits for {sorted(w.id for w in waits)}, its events say {sorted(w.id for w in named)}")]

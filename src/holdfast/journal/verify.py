@@ -129,6 +129,8 @@ def _run_stream(run: str, rows: Iterable[Row], found: Findings, shared: dict[byt
             progress.advance(kind, row.seq, found)
         if kind == "model.completed" and row.payload is not None:
             progress.refer(codec.unpack(row.payload), row.seq, shared)
+        elif kind.endswith(".waiting") or kind == "tool.doubt":
+            progress.ask(row, header)
     return progress
 
 

@@ -281,13 +281,17 @@ class App:
         """The run and the event that says what is asked under an id. Raises `NotWaiting`."""
         return await decisions.waiting_event(self.journal, id)
 
-    async def approve(self, id: str, *, by: str, why: str = "") -> str:
+    async def approve(self, id: str, *, by: str, why: str = "", valid_s: float = decisions.VALID_S) -> str:
         """Permit the one call that waits under `id`, with exactly the arguments that were shown. Returns the run.
+
+        `valid_s`: a worker that gets to it later than that takes it for a no.
 
         Raises:
             NotWaiting: Nothing waits under this id any more. AlreadyDecided: Somebody else was first.
         """
-        return await self._told(await decisions.decide(self.journal, id, approved=True, by=by, why=why))
+        return await self._told(
+            await decisions.decide(self.journal, id, approved=True, by=by, why=why, valid_s=valid_s)
+        )
 
     async def deny(self, id: str, *, by: str, why: str = "") -> str:
         """Refuse it: the call becomes a typed failure. Raises as `approve`."""

@@ -14,6 +14,8 @@ from ..tools import encode_json
 from ..trust import PRIMARY
 
 VERDICTS = ("happened", "retry", "give-up")
+VALID_S = 3600.0
+"""For how long a yes holds until the run uses it: a worker that was down for a day must ask again."""
 
 
 async def waiting_event(journal: Journal, id: str) -> tuple[str, Event]:
@@ -28,7 +30,7 @@ async def waiting_event(journal: Journal, id: str) -> tuple[str, Event]:
     raise NotWaiting(id, f"run {run} does not hold what it waits for")
 
 
-async def decide(journal: Journal, id: str, *, approved: bool, by: str, why: str) -> str:
+async def decide(journal: Journal, id: str, *, approved: bool, by: str, why: str, valid_s: float = VALID_S) -> str:
     """Record a yes or a no, and return the run. A decision permits one call; it lifts no label (law 3)."""
     run, event = await waiting_event(journal, id)
     if event.kind != "approval.waiting":
@@ -36,7 +38,9 @@ async def decide(journal: Journal, id: str, *, approved: bool, by: str, why: str
         raise NotWaiting(id, f"run {run} waits here for a {what}, not for an approval; settle, signal or reply instead")
     kind = "note.approve" if approved else "note.deny"
     asked = event.payload(Waiting)
-    note = Note(id, msgspec.Raw(b"true" if approved else b"false"), by, why, args_hash=asked.args_hash, label=PRIMARY)
+    expires_ns = journal.clock.now_ns() + round(valid_s * 1e9) if approved else None
+    verdict = msgspec.Raw(b"true" if approved else b"false")
+    note = Note(id, verdict, by, why, label=PRIMARY, args_hash=asked.args_hash, expires_ns=expires_ns)
     await _once(journal, run, id, kind, note, key=f"decision:{id}")
     return run
 

@@ -34,7 +34,8 @@ async def declare(execution: Execution, path: str, why: str = "") -> Doubt:
         may_retry_from_ns=intent.at_ns + round(intent.timeout_s * 1e9),
     )
     with anyio.CancelScope(shield=True):
-        await execution.record("tool.doubt", path, intent.tool, doubt)
+        state = execution.announce(Wait(doubt.id, "settlement", intent.tool, path))
+        await execution.record("tool.doubt", path, intent.tool, doubt, state=state)
     execution.doubts_declared[path] = number + 1
     execution.open_doubts[path] = doubt
     return doubt
@@ -47,7 +48,7 @@ async def verdict(execution: Execution, path: str, doubt: Doubt) -> Settled:
     assert note is not None  # a settlement has no deadline
     said = msgspec.json.decode(note.payload(Note).value, type=Settled)
     settled = msgspec.structs.replace(said, received=note.seq)
-    await execution.record("tool.settled", path, doubt.tool, settled)
+    await execution.record("tool.settled", path, doubt.tool, settled, state=execution.withdraw(path))
     del execution.open_doubts[path]
     return settled
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from ..errors import BudgetExceeded, HoldfastError, NoResult, NotJson
+from ..errors import BudgetExceeded, HoldfastError, JournalMismatch, NoResult, NotJson
 from ..journal import Event
 from ..journal.records import ErrorInfo, Finished, Note, Parked, RunEnded, WaitRecord
 from ..model import Escalated
@@ -74,7 +74,15 @@ async def drive(execution: Execution, workflow: Workflow[Any, Any]) -> Ended:
 
 async def _called(execution: Execution, workflow: Workflow[Any, Any]) -> Ended:
     try:
-        result = await workflow.fn(**workflow.decode_input(bytes(execution.started.input)))
+        given = workflow.decode_input(bytes(execution.started.input))
+    except (ValueError, TypeError) as error:
+        asked = f"version {workflow.version}, which does not take it ({str(error)[:200]})"
+        mismatch = JournalMismatch(
+            execution.run, "start", f"an input of {workflow.name} {execution.started.version}", asked
+        )
+        return failed(execution, execution.defective(mismatch))
+    try:
+        result = await workflow.fn(**given)
     except NoResult as without:
         result = without.answer
     except BudgetExceeded as exceeded:

@@ -137,8 +137,9 @@ def _recorded(execution: Execution, event: Any, by: Validator[T]) -> Value[T]:
 
 
 def _minted(execution: Execution, path: str, encoded: bytes, label: Label, by: Validator[T]) -> Value[T]:
+    value = execution.read_back(by.output, encoded, path, by.name)
     execution.endorsed[path] = encoded, label
-    return Value(by.output.decode(encoded), label, origin=path)
+    return Value(value, label, origin=path)
 
 
 _BOUNDS = ("ge", "gt"), ("le", "lt")

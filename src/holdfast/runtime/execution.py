@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from ..errors import (
@@ -29,11 +30,12 @@ from ..journal.conversation import Conversation
 from ..journal.records import Budget, ErrorInfo, Failure, ModelOutcome, Outcome, Started
 from ..model import Clock
 from ..store import RunState, Wait
-from ..tools import Tool, encode_json
+from ..tools import Tool, Typed, encode_json
 from ..trust import PRIMARY, Label
 from .history import (
     History,
     Past,
+    last_waits,
     match,
     open_doubts,
     open_intents,
@@ -45,6 +47,8 @@ from .scope import Abandon, Scope, Suspend, current_scope
 
 if TYPE_CHECKING:
     from .drive import Ended
+
+T = TypeVar("T")
 
 NO_INPUT = b"null"
 GRACE_S = 5.0
@@ -116,6 +120,7 @@ class Execution:
         self.endorsed: dict[str, tuple[bytes, Label]] = {}
         self.open_intents = open_intents(self.history)
         self.open_doubts = open_doubts(self.history)
+        self.announced = last_waits(events)
         self.doubts_declared = {path: len(past.doubts) for path, past in self.history.items() if past.doubts}
         self.patches: dict[str, bool] = {}
         self.may_issue = may_issue
@@ -143,6 +148,16 @@ class Execution:
             raise self.defective(mismatch) from None
         self.replayed_steps += 1
         return past
+
+    def read_back(self, output: Typed[T], data: bytes, path: str, name: str) -> T:
+        """A recorded value as the type the code has now. One that does not fit any more is a changed workflow, not a failure."""
+        try:
+            return output.decode(data)
+        except ValueError as error:
+            recorded = f"{name} with a value that does not fit ({str(error)[:200]})"
+            raise self.defective(
+                JournalMismatch(self.run, path, recorded, f"{name} of type {output.annotation}")
+            ) from error
 
     def count_replayed(self, event: Event) -> None:
         """Charge a recorded step to the budget, as it was when it happened."""
@@ -220,8 +235,17 @@ class Execution:
 
     # -- outcomes -----------------------------------------------------------------------------------------------------
 
-    async def complete(self, kind: str, path: str, name: str, outcome: Outcome, *, adds: Label = PRIMARY) -> None:
-        await self.record(f"{kind}.completed", path, name, outcome, adds=adds)
+    async def complete(
+        self,
+        kind: str,
+        path: str,
+        name: str,
+        outcome: Outcome,
+        *,
+        adds: Label = PRIMARY,
+        state: RunState | None = None,
+    ) -> None:
+        await self.record(f"{kind}.completed", path, name, outcome, adds=adds, state=state)
         self.open_intents.pop(path, None)
         self.spent.steps += 1
 
@@ -297,6 +321,9 @@ class Execution:
             if note.seq not in self.consumed and pending.matches(note):
                 self.consumed.add(note.seq)
                 return note
+        scope = current_scope()
+        if scope is not None and scope.closing:  # a branch that lost begins no wait: it is about to be cancelled
+            await anyio.lowlevel.checkpoint()
         due_ns = pending.wait.due_ns
         if due_ns is not None and self.clock.now_ns() >= due_ns:
             return None
@@ -329,6 +356,18 @@ class Execution:
             if defect is not None:
                 raise defect from None
             raise
+
+    def announce(self, wait: Wait) -> RunState | None:
+        """The columns that let others see a wait that begins while other branches go on; a run that parks tells all at once."""
+        self.announced[wait.path] = wait
+        return self._telling() if self.live > 1 else None
+
+    def withdraw(self, path: str) -> RunState | None:
+        """The columns once a wait is over, so that nobody is asked for what is decided."""
+        return self._telling() if self.announced.pop(path, None) is not None else None
+
+    def _telling(self) -> RunState:
+        return RunState("running", waits=tuple(self.announced.values()), notes_seen=self.notes_seen)
 
     def park_if_idle(self) -> None:
         """Raise `Suspend` when every live branch waits."""

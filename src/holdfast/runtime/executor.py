@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.abc
 import anyio.lowlevel
+import msgspec
 
-from ..errors import StoreError, StrandedRun
+from ..errors import JournalError, StoreError, StrandedRun
 from ..journal import TERMINAL, Event, Journal, read_event
 from ..journal.checkpoint import BadCheckpoint, due
 from ..journal.records import Note, Resumed, RunEnded, Started
@@ -235,13 +236,19 @@ class Executor:
     def begin(self, claimed: Claimed) -> None:
         """Drive a claimed run in a task of its own."""
         assert self._group is not None
-        row = claimed.row
-        events = [read_event(r) for r in claimed.events]
-        execution = Execution(
-            self.journal, self.journal.log(claimed), started=events[0].payload(Started), secret=row.secret or b"",
-            events=events, notes=[read_event(r) for r in claimed.notes], may_issue=self.lease_holds, app=self.app,
-        )  # fmt: skip
-        self.running[row.run] = execution
+        run = claimed.row.run
+        try:
+            events = [read_event(row) for row in claimed.events]
+            execution = Execution(
+                self.journal, self.journal.log(claimed), started=events[0].payload(Started),
+                secret=claimed.row.secret or b"", events=events, notes=[read_event(row) for row in claimed.notes],
+                may_issue=self.lease_holds, app=self.app,
+            )  # fmt: skip
+        except (msgspec.DecodeError, JournalError, IndexError) as damage:
+            # It stays with this worker, which leaves it alone: nobody else would fare better.
+            log.error("run %s can't be read: %s; it is left alone, `holdfast audit verify` says more", run, damage)
+            return
+        self.running[run] = execution
         self._group.start_soon(self._drive, execution, claimed)
 
     async def _drive(self, execution: Execution, claimed: Claimed) -> None:

@@ -19,13 +19,16 @@ def describe(error: BaseException) -> ErrorInfo:
     values: dict[str, Any] = {}
     if isinstance(error, HoldfastError):
         for field in dataclasses.fields(error):
-            value = getattr(error, field.name)
+            value = _clean(getattr(error, field.name))
             if isinstance(value, _JSON) or (isinstance(value, tuple) and all(isinstance(v, _JSON) for v in value)):
                 values[field.name] = value
-    message = str(error)
+    try:
+        message = str(error)
+    except Exception as worse:  # noqa: BLE001  # an error that can't say what it is must not hide that it happened
+        message = f"(its text could not be made: {type(worse).__name__})"
     if len(message) > _MESSAGE_CHARS:
         message = f"{message[:_MESSAGE_CHARS]}... ({len(message):,} characters)"
-    return ErrorInfo(_name(type(error)), message.encode(errors="replace").decode(), names, values)
+    return ErrorInfo(_name(type(error)), _clean(message), names, values)
 
 
 def step_failed(run: str, path: str, name: str, info: ErrorInfo, attempts: int) -> HoldfastError:
@@ -42,6 +45,11 @@ def step_failed(run: str, path: str, name: str, info: ErrorInfo, attempts: int) 
     timed_out = "TimeoutError" in (info.type.rpartition(".")[2], *(t.rpartition(".")[2] for t in info.types))
     kind = TimedOut if timed_out else StepFailed
     return kind(run, path, name, info.type, info.message, attempts, info.types)
+
+
+def _clean(value: Any) -> Any:
+    """Text without what UTF-8 can't hold; anything else as it is."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 def _name(kind: type) -> str:

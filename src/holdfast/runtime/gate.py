@@ -7,6 +7,7 @@ is not enough for the gate may be enough for a person: then it asks, and a yes p
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,11 +15,13 @@ import msgspec
 
 from ..errors import ApprovalDenied, ApprovalVoid, EffectRefused, StaleRead
 from ..journal.records import Gate, ReadRef
-from ..tools import Tool
+from ..tools import Fresh, Tool
 from ..tools.decide import args_hash, gate_reasons
 from ..trust import LOWEST, Label, Value, meet
 from .execution import Execution, Read
-from .waits import ask_person
+from .waits import Decision, ask_person
+
+_INSTANT_S = 1.0  # a read that was just made counts as fresh, whatever the bound
 
 
 class Gatekeeper:
@@ -62,11 +65,21 @@ class Gatekeeper:
         reasons += self._escalation()
         if not reasons:
             return Gate("allow", tool.policy, tool.needs.name, run_label, labels, (), _refs(reads))
-        by = await self._ask(reasons, run_label, labels)
+        decision = await self._ask(reasons, run_label, labels)
         reads = await self._unchanged_reads(reads)
-        return Gate("approve", tool.policy, tool.needs.name, run_label, labels, reasons, _refs(reads), by)
+        return Gate(
+            "approve",
+            tool.policy,
+            tool.needs.name,
+            run_label,
+            labels,
+            reasons,
+            _refs(reads),
+            decision.by,
+            decision.note,
+        )
 
-    async def _ask(self, reasons: tuple[str, ...], run_label: Label, labels: dict[str, Label]) -> str:
+    async def _ask(self, reasons: tuple[str, ...], run_label: Label, labels: dict[str, Label]) -> Decision:
         execution, tool = self.execution, self.tool
         shown = {
             "tool": tool.name,
@@ -81,7 +94,7 @@ class Gatekeeper:
         if not decision.approved:
             why = f"{decision.by or 'nobody'} did not approve it" + (f": {decision.why}" if decision.why else "")
             raise ApprovalDenied(execution.run, self.path, tool.name, "ApprovalDenied", why)
-        return decision.by
+        return decision
 
     def _escalation(self) -> tuple[str, ...]:
         """The contract's own condition. One that can't be evaluated asks for a person."""
@@ -119,43 +132,49 @@ class Gatekeeper:
 
     # -- freshness ----------------------------------------------------------------------------------------------------
 
-    async def _fresh_reads(self) -> list[Read]:
+    async def _fresh_reads(self) -> list[tuple[Read, Fresh]]:
         """The latest reads of every source the effect depends on; one that is too old is repeated as a new step."""
-        found: list[Read] = []
+        found: list[tuple[Read, Fresh]] = []
         for bound in self.tool.fresh:
             reads = [r for (source, _), r in self.execution.reads.items() if source == bound.tool.name]
             if not reads:
                 raise self._stale(f"it depends on a read of {bound.tool.name}, and this run has none")
             for read in reads:
-                age_s = (self.execution.clock.now_ns() - read.at_ns) / 1e9
-                if age_s <= bound.within_s:
-                    found.append(read)
-                    continue
-                again = await self._again(read, f"{self.path}.r{len(found)}")
+                again = read
+                if self._age_s(read) > bound.within_s:
+                    again = await self._read_again(read, bound, f"{self.path}.r{len(found)}")
                 if again.digest != read.digest:
-                    what = f"{read.tool.name}({read.key}) changed since step {read.path}, {age_s:.0f} s ago"
+                    what = f"{read.tool.name}({read.key}) changed since step {read.path}"
                     raise self._stale(f"{what}; decide again on the new value")
-                found.append(again)
+                found.append((again, bound))
         return found
 
-    async def _unchanged_reads(self, reads: list[Read]) -> list[Read]:
+    async def _unchanged_reads(self, reads: list[tuple[Read, Fresh]]) -> list[tuple[Read, Fresh]]:
         """After a wait the reads are made again; if one gives something else, what was approved is void."""
         found = []
-        for number, read in enumerate(reads):
-            again = await self._again(read, f"{self.path}.v{number}")
+        for number, (read, bound) in enumerate(reads):
+            again = await self._read_again(read, bound, f"{self.path}.v{number}")
             if again.digest != read.digest:
                 why = f"{read.tool.name}({read.key}) changed since step {read.path}; what was approved is void"
                 raise ApprovalVoid(self.execution.run, self.path, self.tool.name, "ApprovalVoid", why)
-            found.append(again)
+            found.append((again, bound))
         return found
 
-    async def _again(self, read: Read, path: str) -> Read:
-        await self._repeat(read, path)
-        return self.execution.reads[read.tool.name, read.key]
+    async def _read_again(self, read: Read, bound: Fresh, path: str) -> Read:
+        """A new read; one that is recorded from before a crash and too old by now is followed by another."""
+        for number in itertools.count():
+            await self._repeat(read, path if number == 0 else f"{path}.{number}")
+            again = self.execution.reads[read.tool.name, read.key]
+            if self._age_s(again) <= max(bound.within_s, _INSTANT_S):
+                return again
+        raise AssertionError("unreachable")
+
+    def _age_s(self, read: Read) -> float:
+        return (self.execution.clock.now_ns() - read.at_ns) / 1e9
 
     def _stale(self, why: str) -> StaleRead:
         return StaleRead(self.execution.run, self.path, self.tool.name, "StaleRead", why)
 
 
-def _refs(reads: list[Read]) -> tuple[ReadRef, ...]:
-    return tuple(ReadRef(r.tool.name, r.key, r.path, r.at_ns, r.digest) for r in reads)
+def _refs(reads: list[tuple[Read, Fresh]]) -> tuple[ReadRef, ...]:
+    return tuple(ReadRef(r.tool.name, r.key, r.path, r.at_ns, r.digest) for r, _ in reads)

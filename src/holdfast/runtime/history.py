@@ -12,7 +12,8 @@ import msgspec
 
 from ..errors import JournalMismatch
 from ..journal import Event
-from ..journal.records import NO_RAW, Doubt, Failure, Intent, ModelOutcome, Outcome, Settled
+from ..journal.records import NO_RAW, Doubt, Failure, Intent, ModelOutcome, Outcome, Parked, Settled
+from ..store import Wait
 from ..trust import step_order
 
 STEP_TYPES = frozenset(
@@ -166,6 +167,14 @@ def open_doubts(history: History) -> dict[str, Doubt]:
 def _all_retried(past: Past) -> bool:
     verdicts = [event.payload(Settled).verdict for event in past.settled]
     return bool(verdicts) and verdicts[-1] == "retry" and past.intents[-1].seq < past.settled[-1].seq
+
+
+def last_waits(events: Sequence[Event]) -> dict[str, Wait]:
+    """What the run was parked on last, by step path; later ends of waits are in the outcomes."""
+    for event in reversed(events):
+        if event.kind in ("run.parked", "run.in_doubt"):
+            return {w.path: Wait(w.id, w.kind, w.name, w.path, w.due_ns) for w in event.payload(Parked).waits}
+    return {}
 
 
 def reply_nodes(events: Sequence[Event]) -> list[str]:

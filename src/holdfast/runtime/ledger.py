@@ -30,6 +30,7 @@ from .gate import Gatekeeper
 from .history import Past, opened
 from .scope import Scope, enter
 
+_FALLS_BACK = "falls back on "
 _CRASH = Fault("error", ErrorInfo("holdfast.Crash", "the process ended between the intent and the outcome"))
 
 
@@ -96,7 +97,11 @@ class ToolCallStep:
             return self._recorded(past)
         if execution.budget is not None:
             await execution.within_budget("tool", self.path, tool.name, self.args)
-        self.attempt += len(past.attempts) if past is not None else 0
+        tries = [event.payload(Attempt) for event in past.attempts] if past is not None else []
+        self.attempt += sum(not attempt.via for attempt in tries)
+        fell = next((attempt for attempt in tries if attempt.via.startswith(_FALLS_BACK)), None)
+        if fell is not None:  # decided before a crash: it failed for certain, others stand in for it
+            return await self._fall_back(Fault(fell.fault, fell.error, definite=True), again=True)
         if tool.effect is Effect.READ:
             return await self._read()
         return await self._effect(past)
@@ -109,7 +114,7 @@ class ToolCallStep:
             failure = event.payload(Failure)
             raise step_failed(self.execution.run, self.path, self.tool.name, failure.error, failure.attempts)
         outcome = event.payload(Outcome)
-        value = self.tool.output.decode(bytes(outcome.output))
+        value = self.execution.read_back(self.tool.output, bytes(outcome.output), self.path, self.tool.name)
         self._remember_read(bytes(outcome.output), outcome.started_ns)
         return value
 
@@ -337,13 +342,14 @@ class ToolCallStep:
         await self.execution.fail("tool", self.path, self.tool.name, self.args, describe(error), attempts=self.attempt)
         raise error
 
-    async def _fall_back(self, fault: Fault) -> Any:  # noqa: RET503  # `_fail` never returns
+    async def _fall_back(self, fault: Fault, *, again: bool = False) -> Any:  # noqa: RET503  # `_fail` never returns
         """The attempts are used up: the declared chain, in order, then the typed failure. A stand-in's result is degraded."""
-        if fault.definite and self.tool.effect is Effect.READ:
+        if fault.definite and self.tool.effect is Effect.READ and not again:
             # A domain error is an answer, not a breakdown: nobody stands in for it.
             await self._fail(self._failure(fault))
         for number, other in enumerate(self.tool.fallback):
-            await self._note_attempt(fault, via=f"falls back on {other.name}")
+            if not again or f"{self.path}.f{number}" not in self.execution.history:
+                await self._note_attempt(fault, via=f"{_FALLS_BACK}{other.name}")
             try:
                 canonical = other.arguments.from_model(msgspec.json.decode(self.args))
                 value = await ToolCallStep(

@@ -192,7 +192,7 @@ def recorded_result(execution: Execution, past: Past, output: Typed[T]) -> T:
     if event.kind.endswith(".failed"):
         failure = event.payload(Failure)
         raise step_failed(execution.run, event.path, event.name, failure.error, failure.attempts)
-    return output.decode(bytes(event.payload(Outcome).output))
+    return execution.read_back(output, bytes(event.payload(Outcome).output), event.path, event.name)
 
 
 def _settled(execution: Execution, path: str, output: Typed[T], result: T) -> tuple[bytes, T]:

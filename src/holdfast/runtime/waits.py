@@ -34,15 +34,17 @@ T = TypeVar("T")
 _NOTHING: Typed[None] = Typed(type(None))
 _TEXT: Typed[str] = Typed(str)
 SUBRUN_POLL_S = 30.0
+LONGEST_SLEEP_S = 3.2e9  # a hundred years; UTC nanoseconds end in 2262
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a person decided: `approved`, by whom, why. An approval that nobody gave in time is not approved, by ""."""
+    """What a person decided: `approved`, by whom, why; `note` is its number. What nobody decided in time is not approved, by ""."""
 
     approved: bool
     by: str
     why: str
+    note: int | None = None
 
 
 _DECISION: Typed[Decision] = Typed(Decision)
@@ -56,8 +58,8 @@ def wait_id(prefix: str, *parts: str) -> str:
 
 async def sleep(seconds: float) -> None:
     """A durable timer: due `seconds` (at least 0) after it was first reached, by the wall clock, however often the process dies."""
-    if not seconds >= 0:
-        raise WorkflowDefect("hf.sleep", f"needs seconds of at least 0, not {seconds}")
+    if isinstance(seconds, bool) or not 0 <= seconds <= LONGEST_SLEEP_S:
+        raise WorkflowDefect("hf.sleep", f"needs seconds from 0 to {LONGEST_SLEEP_S:g}, not {seconds}")
     await _timer(lambda now_ns: now_ns + round(seconds * 1e9), str(seconds))
 
 
@@ -74,7 +76,7 @@ async def _timer(due: Callable[[int], int], asked: str) -> None:
     scope = enter("sleep")
     await _wait_for(
         scope.execution, scope.next_path(), "timer", "sleep", asked.encode(), _NOTHING,
-        matches=lambda _: False, due=due, read=lambda _: None,
+        matches=lambda _: False, due=due, read=lambda _note, _seq: None,
     )  # fmt: skip
 
 
@@ -91,7 +93,7 @@ async def signal(name: str, *, type: Any = Any, timeout_s: float | None = None) 
     return await _wait_for(
         scope.execution, scope.next_path(), "signal", name, b"{}", typed,
         matches=lambda e: e.kind == "note.signal" and e.name == name,
-        due=_after(timeout_s), read=lambda note: typed.decode(bytes(note.value)),
+        due=_after(timeout_s), read=lambda note, _seq: typed.decode(bytes(note.value)),
     )  # fmt: skip
 
 
@@ -102,7 +104,7 @@ async def reply(question: object = None, *, timeout_s: float | None = None) -> s
     asked = scope.execution.encoded(question, path)
     return await _wait_for(
         scope.execution, path, "reply", "reply", asked, _TEXT, request=asked,
-        matches=lambda e: e.kind == "note.reply", due=_after(timeout_s), read=lambda note: _TEXT.decode(bytes(note.value)),
+        matches=lambda e: e.kind == "note.reply", due=_after(timeout_s), read=lambda note, _seq: _TEXT.decode(bytes(note.value)),
     )  # fmt: skip
 
 
@@ -126,8 +128,10 @@ async def ask_person(
     """An approval wait at `path`. Its id is made from run, path and arguments: if those change, the old id approves nothing."""
     id = wait_id("ap", execution.run, path, hash_of_args or hashlib.sha256(request).hexdigest())
 
-    def read(note: Note) -> Decision:
-        return Decision(approved=note.name == id and note.value == msgspec.Raw(b"true"), by=note.by, why=note.why)
+    def read(note: Note, seq: int) -> Decision:
+        if note.expires_ns is not None and execution.clock.now_ns() > note.expires_ns:
+            return Decision(approved=False, by=note.by, why="the approval expired before it was used", note=seq)
+        return Decision(approved=bytes(note.value) == b"true", by=note.by, why=note.why, note=seq)
 
     return await _wait_for(
         execution, path, "approval", name[:120], request, _DECISION, request=request, id=id, args_hash=hash_of_args,
@@ -153,10 +157,8 @@ async def subrun(workflow: Workflow[Any, Any], *args: Any, id: str | None = None
     if past is not None and past.outcome is not None:
         return recorded_result(execution, past, workflow.answer)
     await execution.within_budget("subrun", path, workflow.name, asked)
-    given = execution.log.label if label is None else execution.log.label & label
-    if past is None:
-        await execution.app.start_child(workflow, asked, child, given, parent=execution, path=path)
-        await execution.record("subrun.waiting", path, workflow.name, Waiting(child, "subrun", workflow.name))
+    given = await _child_label(execution, past, path, workflow.name, child, label)
+    await execution.app.start_child(workflow, asked, child, given, parent=execution, path=path)
     while True:
         ended = await execution.app.ended(child)
         if ended is not None:
@@ -174,6 +176,18 @@ async def subrun(workflow: Workflow[Any, Any], *args: Any, id: str | None = None
     return workflow.answer.decode(answer)
 
 
+async def _child_label(
+    execution: Execution, past: Past | None, path: str, name: str, child: str, label: Label | None
+) -> Label:
+    """The label that a sub-run starts with: decided once, before it starts."""
+    if past is not None and past.waiting is not None:
+        return msgspec.json.decode(past.waiting.payload(Waiting).request, type=Label)
+    given = execution.log.label if label is None else execution.log.label & label
+    record = Waiting(child, "subrun", name, msgspec.Raw(msgspec.json.encode(given)))
+    await execution.record("subrun.waiting", path, name, record)
+    return given
+
+
 async def _wait_for(
     execution: Execution,
     path: str,
@@ -184,7 +198,7 @@ async def _wait_for(
     *,
     matches: Callable[[Event], bool],
     due: Callable[[int], int | None],
-    read: Callable[[Note], T],
+    read: Callable[[Note, int], T],
     otherwise: T | None = None,
     request: bytes | None = None,
     id: str | None = None,
@@ -204,7 +218,7 @@ async def _wait_for(
         await execution.fail(kind, path, name, asked, info)
         raise step_failed(execution.run, path, name, info, 1)
     try:
-        value = otherwise if note is None else read(note.payload(Note))
+        value = otherwise if note is None else read(note.payload(Note), note.seq)
     except ValueError as error:
         info = ErrorInfo("builtins.ValueError", f"{kind} {name!r} (note {received}) does not fit its type: {error}")
         await execution.fail(kind, path, name, asked, info, received=received)
@@ -212,7 +226,7 @@ async def _wait_for(
     outcome = Outcome(msgspec.Raw(asked), msgspec.Raw(output.encode(value)), received=received)  # type: ignore[arg-type]  # None is T's own
     # A decision permits; it brings no content, so it adds nothing to the label (law 3). What a note carries, it vouches for itself.
     adds = PRIMARY if note is None or trusts else (note.payload(Note).label or LOWEST)
-    await execution.complete(kind, path, name, outcome, adds=adds)
+    await execution.complete(kind, path, name, outcome, adds=adds, state=execution.withdraw(path))
     return value  # type: ignore[return-value]  # as above
 
 
@@ -225,7 +239,8 @@ async def _begun(
         return past.waiting.payload(Waiting).due_ns
     due_ns = due(execution.clock.now_ns())
     record = Waiting(id, kind, name, NO_RAW if request is None else msgspec.Raw(request), due_ns, args_hash or None)
-    await execution.record(f"{kind}.waiting", path, name, record)
+    state = execution.announce(Wait(id, kind, name, path, due_ns))
+    await execution.record(f"{kind}.waiting", path, name, record, state=state)
     return due_ns
 
 

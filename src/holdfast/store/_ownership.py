@@ -20,19 +20,19 @@ _DUE = Packed(
     "AND wake_ns <= ? ORDER BY wake_ns LIMIT ?)",
 )
 _OWN = Bulk(
-    "UPDATE runs SET worker = v.column2, taken_from = NULL, wake_ns = NULL FROM {values} v WHERE runs.no = v.column1",
+    "UPDATE runs SET worker = v.column2, status = 'running', taken_from = NULL, wake_ns = NULL FROM {values} v WHERE runs.no = v.column1",
     2,
 )
 _BUMP = Bulk("UPDATE heads SET epoch = epoch + 1 WHERE no IN {values}", 1)
 _EPOCHS = Packed("h.no, h.epoch, r.run", "heads h JOIN runs r ON r.no = h.no WHERE h.no IN {values}", width=1)
 _OWNED = Packed("no", "runs WHERE worker = ?")
 _LET_GO = Bulk(
-    "UPDATE runs SET worker = NULL, wake_ns = 0, taken_from = v.column2 FROM {values} v WHERE runs.no = v.column1",
+    "UPDATE runs SET worker = NULL, status = 'pending', wake_ns = 0, taken_from = v.column2 FROM {values} v WHERE runs.no = v.column1",
     2,
 )
 
 _GIVE_BACK = Bulk(
-    "UPDATE runs SET worker = NULL, wake_ns = v.column5, taken_from = v.column4 FROM {values} v, heads h "
+    "UPDATE runs SET worker = NULL, status = 'pending', wake_ns = v.column5, taken_from = v.column4 FROM {values} v, heads h "
     "WHERE runs.no = v.column1 AND h.no = v.column1 AND h.epoch = v.column2 AND runs.worker = v.column3",
     5,
 )
