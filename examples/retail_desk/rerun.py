@@ -305,7 +305,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", default=DEFAULT_FAULTS, choices=FAULT_KINDS, help="of faults")
     parser.add_argument("--first", type=int, help="only so many conversations (default: all)")
     parser.add_argument("--seed", type=int, default=1, help="of moments and faults")
-    parser.add_argument("--store", default="", help="keep the store here (default: in a temporary folder)")
+    parser.add_argument("--store", default="", help="keep the store in this new file (default: none is kept)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return parser.parse_args(arguments)
 

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
+from holdfast.cli.program import program
+
 HERE = Path(__file__).resolve().parent
 SHOP = HERE / "shop.py"
 COMMAND = (sys.executable, "-m", "holdfast.cli")
@@ -32,8 +36,18 @@ class Done:
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("HOLDFAST_STORE", "COLUMNS", "SHOP_LOSES_ANSWERS")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("HOLDFAST_STORE", "COLUMNS", "SHOP_LOSES_ANSWERS")
+    }
     return kept | more
+
+
+def look(*args: str | Path) -> Done:
+    """Run a command that only reads, in this process: for what a test looks at after what it tests."""
+    result = CliRunner().invoke(program, [str(arg) for arg in args], catch_exceptions=False)
+    return Done(code=result.exit_code, out=result.stdout, err=result.stderr)
 
 
 def begin(*args: str | Path, cwd: Path | None = None, **env: str) -> subprocess.Popen[str]:

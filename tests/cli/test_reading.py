@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.cli.exits import MEANING
 from tests.cli import shop
-from tests.cli.support import SHOP, begin, end, environment, holdfast
+from tests.cli.support import COMMAND, SHOP, begin, end, environment, holdfast, look
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def test_runs_are_listed_newest_first_with_filters_and_a_limit(made: Path) -> No
     assert [wait["kind"] for wait in rows["close-7"]["waits"]] == ["approval"]
     assert rows["p-1/0"]["parent"] == "p-1"
     assert datetime.fromisoformat(rows["q-1"]["created"]).tzinfo is not None
-    filtered = holdfast("runs", "--store", made, "--json", "--status", "waiting", "--workflow", "waits", "--limit", "2")
+    filtered = look("runs", "--store", made, "--json", "--status", "waiting", "--workflow", "waits", "--limit", "2")
     assert [row["run"] for row in filtered.json] == ["w-approval", "w-reply"]
     assert "there are more" in filtered.err
 
@@ -43,11 +43,16 @@ def test_the_table_holds_every_run_on_a_line_of_its_own(made: Path) -> None:
     assert done.code == 0
     assert lines[0].split() == ["run", "workflow", "status", "trust", "waits", "for", "age", "updated"]
     assert len(lines) == 11
-    assert any(line.startswith("letter-1") and "in_doubt" in line and "settlement post_letter" in line for line in lines)
+    assert any(
+        line.startswith("letter-1") and "in_doubt" in line and "settlement post_letter" in line for line in lines
+    )
 
 
 def test_stranded_runs_are_those_that_no_loaded_code_accepts(made: Path) -> None:
-    none, loaded = begin("runs", "--stranded", "--json", "--store", made), begin("runs", "--stranded", "--json", "--store", made, "--load", SHOP)
+    none, loaded = (
+        begin("runs", "--stranded", "--json", "--store", made),
+        begin("runs", "--stranded", "--json", "--store", made, "--load", SHOP),
+    )
     without = end(none)
     assert len(without.json) == 5
     assert "no workflow is loaded" in without.err
@@ -69,7 +74,9 @@ def test_a_run_is_shown_as_json_with_every_event(made: Path) -> None:
 
 
 def test_a_run_is_shown_with_what_to_do_about_it(made: Path) -> None:
-    doubt, approval, failed, family = (holdfast("show", run, "--store", made).out for run in ("letter-1", "close-7", "f-1", "p-1"))
+    doubt, approval, failed, family = (
+        holdfast("show", run, "--store", made).out for run in ("letter-1", "close-7", "f-1", "p-1")
+    )
     assert "waits for a verdict on an effect in doubt: post_letter" in doubt
     assert re.search(rf"\$ holdfast settle do-\w+ happened --result JSON --store {re.escape(str(made))}\n", doubt)
     assert "ConnectionError: the line went dead" in doubt
@@ -91,7 +98,11 @@ def test_recorded_text_can_not_reach_the_terminal_as_commands_or_markup(made: Pa
 
 
 def test_full_shows_what_the_model_was_asked_and_said(made: Path) -> None:
-    event = next(e for e in holdfast("show", "chat-1", "--store", made, "--json", "--full").json["events"] if e["kind"] == "model.completed")
+    event = next(
+        e
+        for e in holdfast("show", "chat-1", "--store", made, "--json", "--full").json["events"]
+        if e["kind"] == "model.completed"
+    )
     assert [m["role"] for m in event["messages"]["asked"]] == ["user"]
     assert event["messages"]["reply"][0]["parts"][0]["text"].startswith("Hello ")
     assert event["payload"].get("cost_microusd") is None
@@ -107,7 +118,7 @@ def test_what_waits_for_a_person_is_listed_with_arguments_and_reasons(made: Path
     assert by_run["letter-1"]["kind"] == "settlement"
     assert by_run["letter-1"]["key"]
     assert by_run["w-approval"]["question"] == "Really?"
-    text = holdfast("approvals", "--store", made, "--limit", "1")
+    text = look("approvals", "--store", made, "--limit", "1")
     assert f"$ holdfast approve {close['id']} --store {made}" in text.out
     assert "there are more than 1" in text.err
 
@@ -119,12 +130,12 @@ def test_a_damaged_event_is_shown_as_damaged_and_the_rest_is_shown(store: Path) 
         db.execute("UPDATE events SET header = x'00' WHERE kind = 'approval.waiting'")
         db.execute("UPDATE events SET payload = x'7b' WHERE kind = 'step.completed'")
     db.close()
-    waiting, completed = holdfast("show", "close-7", "--store", store), holdfast("show", "q-1", "--store", store)
+    waiting, completed = look("show", "close-7", "--store", store), look("show", "q-1", "--store", store)
     assert (waiting.code, completed.code) == (0, 0)
     assert "its header can't be read" in waiting.out
     assert "run.parked" in waiting.out
     assert "its content can't be read" in completed.out
-    assert "damage" in holdfast("show", "q-1", "--store", store, "--json").json["events"][1]
+    assert "damage" in look("show", "q-1", "--store", store, "--json").json["events"][1]
 
 
 def test_help_names_every_exit_code_and_the_store_variable() -> None:
@@ -141,7 +152,11 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     anyio.run(shop.start, store, "quote", "long", "x" * 3_000_000)
     for command in (("show", "long", "--full"), ("export",), ("show", "long", "--json")):
         process = subprocess.Popen(
-            [*begin_arguments(*command), "--store", str(store)], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*COMMAND, *command, "--store", str(store)],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         assert process.stdout is not None
         assert process.stderr is not None
@@ -149,9 +164,3 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         process.stdout.close()
         assert (process.wait(timeout=60), process.stderr.read()) == (141, "")
         process.stderr.close()
-
-
-def begin_arguments(*args: str) -> list[str]:
-    from tests.cli.support import COMMAND
-
-    return [*COMMAND, *args]

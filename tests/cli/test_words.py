@@ -15,7 +15,12 @@ texts = st.text(st.characters(codec=None), max_size=40)  # with lone surrogates
 
 
 def obeyed(text: str) -> list[str]:
-    return [c for c in text if unicodedata.category(c) in ("Cc", "Cs") or c in "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"]
+    return [
+        c
+        for c in text
+        if unicodedata.category(c) in ("Cc", "Cs")
+        or c in "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    ]
 
 
 @given(texts)
@@ -25,7 +30,13 @@ def test_safe_text_holds_nothing_that_a_terminal_obeys_and_keeps_the_rest(text: 
     assert [c for c in text if c.isalnum()] == [c for c in shown if c.isalnum()] or words.safe(text) != text
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=6))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | texts,
+        lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
+        max_leaves=6,
+    )
+)
 def test_json_stays_the_same_value_and_is_safe(value: object) -> None:
     for pretty in (False, True):
         text = words.to_json(value, pretty=pretty)
@@ -51,7 +62,13 @@ def test_durations_have_the_unit_that_fits(seconds: float, shown: str) -> None:
 def test_times_are_iso_and_a_number_that_is_no_time_stays_a_number() -> None:
     assert words.moment(1_700_000_000_123_456_789) == "2023-11-14T22:13:20.123456Z"
     assert words.moment(1 << 80) == f"{1 << 80} ns"
-    assert [words.offset(s) for s in (0, 59.9996, 245, 97_445, -1.5)] == ["+0.000", "+60.000", "+4:05.0", "+27:04:05", "-1.500"]
+    assert [words.offset(s) for s in (0, 59.9996, 245, 97_445, -1.5)] == [
+        "+0.000",
+        "+60.000",
+        "+4:05.0",
+        "+27:04:05",
+        "-1.500",
+    ]
 
 
 def test_money_shows_the_digits_that_matter() -> None:

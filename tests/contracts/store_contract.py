@@ -1,7 +1,7 @@
 """What every store does. `tests/store/` runs it on each of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import pytest
 
@@ -22,11 +22,6 @@ LONG_S = 60.0
 
 class StoreContract:
     """Subclasses say how a store is opened: a fixture `store`."""
-
-    @pytest.fixture
-    async def store(self) -> AsyncIterator[Store]:
-        raise NotImplementedError
-        yield
 
     # -- streams ------------------------------------------------------------------------------------------------------
 
@@ -80,7 +75,9 @@ class StoreContract:
             assert (caught.value.expected_seq, caught.value.actual_seq) == (seq + 1, 2)
         assert await store.rows("r", Stream.RUN) == pen.rows
 
-    async def test_requests_of_one_run_that_are_pending_together_are_stored_in_the_order_of_the_calls(self, store: Store) -> None:
+    async def test_requests_of_one_run_that_are_pending_together_are_stored_in_the_order_of_the_calls(
+        self, store: Store
+    ) -> None:
         pen = await begin(store, "r")
         outcomes = await all_of(store.append(pen.append()) for _ in range(300))
         assert outcomes == [None] * 300
@@ -166,7 +163,13 @@ class StoreContract:
         await store.append(Pen("r", Stream.NOTES, epoch=99).append())
         row = await store.run("r")
         assert row is not None
-        assert (row.notes_seq, row.status, row.outcome, row.worker, row.wake_ns) == (0, "completed", "completed", None, None)
+        assert (row.notes_seq, row.status, row.outcome, row.worker, row.wake_ns) == (
+            0,
+            "completed",
+            "completed",
+            None,
+            None,
+        )
 
     # -- parking and waking -------------------------------------------------------------------------------------------
 
@@ -246,6 +249,7 @@ class StoreContract:
         for each, pen in zip(claimed, pens, strict=True):
             assert [*each.events, *each.notes] == pen.rows
             assert (each.row.worker, each.row.epoch, each.row.wake_ns, each.taken_from) == ("w", 1, None, None)
+            assert each.row.status == "running"
             assert each.row == await store.run(pen.run)
             await store.append(Pen(pen.run, epoch=1).at(2, each.row.hash).append())
 
@@ -288,6 +292,9 @@ class StoreContract:
         pen = await begin(store, "r", worker="zombie")
         await store.register("w", lease_s=LONG_S)
         assert await store.reap() == ["zombie"]
+        row = await store.run("r")
+        assert row is not None
+        assert (row.status, row.worker, row.wake_ns) == ("pending", None, 0)
         with pytest.raises(StaleEpoch):
             await store.append(pen.append())
         assert not await store.renew("zombie", lease_s=LONG_S)
@@ -361,7 +368,11 @@ class StoreContract:
 
     async def test_of_several_states_sent_together_the_last_one_stays(self, store: Store) -> None:
         pen = await begin(store, "r", worker="w")
-        states = [RunState("running", waits=(approval("a"),)), RunState("attention", "x", 7), parked(approval("b"), wake_ns=9)]
+        states = [
+            RunState("running", waits=(approval("a"),)),
+            RunState("attention", "x", 7),
+            parked(approval("b"), wake_ns=9),
+        ]
         await asyncio.gather(*(store.append(pen.append(state=state)) for state in states))
         row = await store.run("r")
         assert row is not None
@@ -372,8 +383,12 @@ class StoreContract:
 
     async def test_runs_are_listed_newest_first_and_in_pages(self, store: Store) -> None:
         for n in range(7):
-            await store.create(new_run(f"r{n}", workflow=f"w{n % 2}", parent="p" if n > 3 else None), Pen(f"r{n}", epoch=0).append())
-        await store.append(Pen("r6", epoch=0).at(0, (await store.rows("r6", Stream.RUN))[0].hash).append(state=finished()))
+            await store.create(
+                new_run(f"r{n}", workflow=f"w{n % 2}", parent="p" if n > 3 else None), Pen(f"r{n}", epoch=0).append()
+            )
+        await store.append(
+            Pen("r6", epoch=0).at(0, (await store.rows("r6", Stream.RUN))[0].hash).append(state=finished())
+        )
 
         async def names(**filters: object) -> list[str]:
             return [row.run for row in await store.runs(**filters)]  # type: ignore[arg-type]  # passed on as they are
@@ -529,7 +544,7 @@ class StoreContract:
 
     async def test_a_cancelled_append_is_stored_whole_or_not_at_all(self, store: Store) -> None:
         pens = [await begin(store, f"r{n}") for n in range(20)]
-        tasks = [asyncio.create_task(store.append(pen.append(rows=3))) for pen in pens]
+        tasks = [asyncio.ensure_future(store.append(pen.append(rows=3))) for pen in pens]
         await asyncio.sleep(0)
         for task in tasks[::2]:
             task.cancel()
@@ -541,7 +556,7 @@ class StoreContract:
 
     async def test_closing_writes_what_was_accepted(self, store: Store) -> None:
         pen = await begin(store, "r")
-        sent = [asyncio.create_task(store.append(pen.append())) for _ in range(500)]
+        sent = [asyncio.ensure_future(store.append(pen.append())) for _ in range(500)]
         await asyncio.sleep(0)
         await store.close()
         assert await asyncio.gather(*sent) == [None] * 500

@@ -39,7 +39,9 @@ class Pen:
             self.seq += 1
             header = f"{self.run} {self.stream} {self.seq} {self.epoch}".encode()
             self.hash = hashlib.sha256(self.hash + header).digest()
-            made.append(Row(self.seq, header, b"salt of 16 bytes", payload, self.hash, kind, name, 10 + self.seq, level))
+            made.append(
+                Row(self.seq, header, b"salt of 16 bytes", payload, self.hash, kind, name, 10 + self.seq, level)
+            )
         self.rows += made
         return Append(self.run, self.stream, self.epoch, before, tuple(made), blobs, shared, key, state)
 

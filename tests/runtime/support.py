@@ -20,11 +20,8 @@ from holdfast.testing import FaultyStore
 from holdfast.testing.faults import Act, When, Where
 from holdfast.trust import Trust
 
-SOON_S = 10.0
+SOON_S = 5.0
 """How long a test waits for what must happen at once: reached only when it fails."""
-
-LONG_AGO = 1e-3
-
 
 def flow(
     fn: Callable[..., Awaitable[Any]],
@@ -97,9 +94,12 @@ async def until(true: Callable[[], bool]) -> None:
 
 async def until_status(app: hf.App, run: str, *status: str) -> None:
     """Wait until a run is stored with one of these statuses."""
-    with anyio.fail_after(SOON_S):
+    with anyio.move_on_after(SOON_S):
         while (await app.journal.run(run)).status not in status:
             await anyio.sleep(0.001)
+        return
+    last = (await app.events(run))[-1]
+    raise AssertionError(f"run {run} is {(await app.journal.run(run)).status}, its last event {last.kind}: {last.json()}")
 
 
 async def until_asked(app: hf.App, count: int = 1) -> list[Wait]:

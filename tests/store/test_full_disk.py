@@ -34,11 +34,14 @@ async def test_a_full_disk_is_a_typed_error_and_the_store_survives_it(small_disk
     store = await open_store(small_disk / "holdfast.db")
     pen = Pen("r")
     await store.create(new_run("r"), pen.append())
-    acknowledged = 0
-    with pytest.raises(StoreFull) as caught:
+
+    async def fill() -> None:
         while True:
             await store.append(pen.append(payload=os.urandom(10_000)))
-            acknowledged = pen.seq
+
+    with pytest.raises(StoreFull) as caught:
+        await fill()
+    acknowledged = pen.seq - 1  # all but the last
     assert caught.value.store == str(small_disk / "holdfast.db")
     rows = await store.rows("r", Stream.RUN)
     assert rows == pen.rows[: acknowledged + 1]

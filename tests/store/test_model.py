@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from holdfast.errors import RunExists
 from holdfast.store import FINISHED, Append, Claimed, RunState, Store, Stream, Wait, open_store
 from tests.contracts.streams import NOW_NS, VERSIONS, Pen, new_run
 
@@ -24,7 +26,9 @@ STATES = st.builds(
     status=st.sampled_from(["running", "waiting", "in_doubt", "completed", "failed"]),
     outcome=st.sampled_from([None, "refused"]),
     wake_ns=st.sampled_from([None, 0, 7, NOW_NS + 1]),
-    waits=st.lists(st.sampled_from([Wait("x", "timer", "t", "1", 9), Wait("y", "approval", "a", "2")]), max_size=2).map(tuple),
+    waits=st.lists(st.sampled_from([Wait("x", "timer", "t", "1", 9), Wait("y", "approval", "a", "2")]), max_size=2).map(
+        tuple
+    ),
     notes_seen=st.integers(-1, 2),
     release=st.booleans(),
 )
@@ -70,7 +74,7 @@ class Expected:
     waits: tuple[Wait, ...] = ()
 
     def let_go(self, taken_from: str | None) -> None:
-        self.worker, self.wake_ns, self.taken_from = None, 0, taken_from
+        self.worker, self.status, self.wake_ns, self.taken_from = None, "pending", 0, taken_from
         self.epoch += 1
 
 
@@ -92,18 +96,25 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(run=RUNS, worker=st.none() | WORKERS)
     def create(self, run: str, worker: str | None) -> None:
         pen = Pen(run, epoch=3)
-        outcome = self.outcomes(self.store.create(new_run(run), pen.append(), worker=worker))
+        create = self.store.create(new_run(run), pen.append(), worker=worker)
         if run in self.expected:
-            assert outcome == ["RunExists"]
+            with pytest.raises(RunExists):
+                self.wait(create)
         else:
-            assert outcome == ["int"]
+            assert self.wait(create) == 3
             notes = Pen(run, Stream.NOTES)
             self.expected[run] = Expected(pen, notes, worker, None if worker else 0, 3)
 
     @rule(calls=st.lists(CALLS, min_size=1, max_size=8))
     def append(self, calls: list[Call]) -> None:
         prepared = [self.prepare(call) for call in calls]
-        assert self.outcomes(*(self.store.append(request) for request, _ in prepared)) == [said for _, said in prepared]
+
+        async def send() -> list[object]:
+            return await asyncio.gather(
+                *(self.store.append(request) for request, _ in prepared), return_exceptions=True
+            )
+
+        assert [type(outcome).__name__ for outcome in self.wait(send())] == [said for _, said in prepared]
 
     @rule(worker=WORKERS, lease_s=st.sampled_from([0.0, 60.0]))
     def register(self, worker: str, lease_s: float) -> None:
@@ -198,7 +209,12 @@ class StoreMachine(RuleBasedStateMachine):
     def apply(self, each: Expected, call: Call) -> None:
         state = call.state
         if state is not None:
-            each.status, each.outcome, each.wake_ns, each.waits = state.status, state.outcome, state.wake_ns, state.waits
+            each.status, each.outcome, each.wake_ns, each.waits = (
+                state.status,
+                state.outcome,
+                state.wake_ns,
+                state.waits,
+            )
             each.notes_seen = max(each.notes_seen, state.notes_seen)
             if state.release:
                 each.worker = None
@@ -215,15 +231,7 @@ class StoreMachine(RuleBasedStateMachine):
         each.epoch += 1
         assert (claimed.row.epoch, claimed.row.worker, claimed.taken_from) == (each.epoch, worker, each.taken_from)
         assert [*claimed.events, *claimed.notes] == each.run.rows + each.notes.rows
-        each.worker, each.wake_ns, each.taken_from = worker, None, None
-
-    def outcomes(self, *calls: Coroutine[object, object, object]) -> list[str]:
-        """Sent together, in this order."""
-
-        async def send() -> list[object]:
-            return await asyncio.gather(*calls, return_exceptions=True)
-
-        return [type(outcome).__name__ for outcome in self.wait(send())]
+        each.worker, each.status, each.wake_ns, each.taken_from = worker, "running", None, None
 
 
 class SqliteMachine(StoreMachine):
@@ -247,7 +255,7 @@ class SqliteMachine(StoreMachine):
         each = self.expected.get(run)
         if each is not None:
             pen = Pen(run, Stream.NOTES).at(each.notes.seq, each.notes.hash)
-            self.wait(other.append(pen.append()))
+            self.wait(_append(other, pen.append()))
             each.notes.at(pen.seq, pen.hash).rows += pen.rows
             if each.worker is None and each.status not in FINISHED:
                 each.wake_ns = 0
@@ -257,6 +265,10 @@ class SqliteMachine(StoreMachine):
         super().teardown()
         if hasattr(self, "folder"):
             shutil.rmtree(self.folder)
+
+
+async def _append(store: Store, request: Append) -> None:
+    await store.append(request)
 
 
 StoreMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25)

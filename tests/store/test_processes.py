@@ -27,14 +27,14 @@ async def test_what_was_acknowledged_is_there_after_a_kill(path: Path, lines: in
     assert process.returncode == -signal.SIGKILL
     store = await open_store(path)
     acknowledged: dict[str, int] = {}
-    for run, seq in map(str.split, told):
-        acknowledged[run] = max(int(seq), acknowledged.get(run, -1))
+    for run, number in map(str.split, told):
+        acknowledged[run] = max(int(number), acknowledged.get(run, -1))
     for run, seq in acknowledged.items():
         rows = await store.rows(run, Stream.RUN)
         row = await store.run(run)
         assert row is not None
         assert [each.seq for each in rows] == list(range(row.seq + 1))  # whole requests, up to the head
-        assert row.seq >= int(seq)
+        assert row.seq >= seq
         assert row.hash == rows[-1].hash
     assert await store.reap() == ["child"]
     await store.close()

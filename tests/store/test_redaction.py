@@ -63,6 +63,6 @@ async def test_a_reader_that_keeps_the_log_alive_is_reported(store: Store, tmp_p
         assert len(list(snapshot.runs())) == 1
         with pytest.raises(StoreUnavailable, match="a reader holds the write-ahead log"):
             await store.redact("r", None, notes.append(kind="note.redaction"))
-        assert [row.payload for row in snapshot.rows("r", Stream.RUN)][0] == CANARY
+        assert next(iter(snapshot.rows("r", Stream.RUN))).payload == CANARY
     assert await store.redact("r", None, notes.append(kind="note.redaction")) == 0
     assert files_with_canaries(tmp_path) == []

@@ -32,7 +32,7 @@ async def begin(store: SqliteStore, *runs: str) -> list[Pen]:
 
 async def test_a_full_queue_makes_callers_wait_and_keeps_their_order(store: SqliteStore) -> None:
     (pen,) = await begin(store, "r")
-    calls = [asyncio.create_task(store.append(pen.append())) for _ in range(200)]
+    calls = [asyncio.ensure_future(store.append(pen.append())) for _ in range(200)]
     await asyncio.sleep(0)
     port = store._writer.port()
     assert len(port.held_back) == 196
@@ -43,7 +43,7 @@ async def test_a_full_queue_makes_callers_wait_and_keeps_their_order(store: Sqli
 
 async def test_large_requests_count_for_several(store: SqliteStore) -> None:
     (pen,) = await begin(store, "r")
-    calls = [asyncio.create_task(store.append(pen.append(payload=b"x" * 400_000))) for _ in range(3)]
+    calls = [asyncio.ensure_future(store.append(pen.append(payload=b"x" * 400_000))) for _ in range(3)]
     await asyncio.sleep(0)
     assert len(store._writer.port().held_back) == 2
     await asyncio.gather(*calls)
@@ -51,7 +51,7 @@ async def test_large_requests_count_for_several(store: SqliteStore) -> None:
 
 async def test_a_cancelled_caller_that_was_held_back_does_not_break_the_chain(store: SqliteStore) -> None:
     (pen,) = await begin(store, "r")
-    calls = [asyncio.create_task(store.append(pen.append())) for _ in range(20)]
+    calls = [asyncio.ensure_future(store.append(pen.append())) for _ in range(20)]
     await asyncio.sleep(0)
     calls[10].cancel()
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
@@ -61,7 +61,7 @@ async def test_a_cancelled_caller_that_was_held_back_does_not_break_the_chain(st
 
 async def test_closing_lets_in_who_was_held_back(store: SqliteStore) -> None:
     (pen,) = await begin(store, "r")
-    calls = [asyncio.create_task(store.append(pen.append())) for _ in range(50)]
+    calls = [asyncio.ensure_future(store.append(pen.append())) for _ in range(50)]
     await asyncio.sleep(0)
     await store.close()
     assert await asyncio.gather(*calls) == [None] * 50
@@ -127,7 +127,7 @@ async def test_a_lock_held_by_another_program_is_waited_for(store: SqliteStore, 
     (pen,) = await begin(store, "r")
     other = sqlite3.connect(tmp_path / "holdfast.db", isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")
-    call = asyncio.create_task(store.append(pen.append()))
+    call = asyncio.ensure_future(store.append(pen.append()))
     await asyncio.sleep(0.02)
     assert not call.done()
     other.execute("COMMIT")

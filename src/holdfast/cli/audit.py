@@ -17,6 +17,7 @@ from ..errors import StoreCorrupt, StoreUnavailable
 from ..journal.checkpoint import BadCheckpoint, export_checkpoint, parse, seal
 from ..journal.export import verify_export
 from ..journal.problems import Problem, VerifyReport
+from ..journal.signing import key_id, signed_by
 from ..journal.verify import verify
 from ..store import Checkpoint, RunRow, Snapshot, Store
 from .exits import BadFile, Exit
@@ -150,13 +151,11 @@ def _export_report(path: Path, keys: list[bytes]) -> VerifyReport:
 def _public(path: Path) -> bytes:
     pem = read_file(path, "the public key")
     try:
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-        load_pem_public_key(pem)
-    except ImportError:
-        raise BadFile("checking signatures needs the package cryptography: pip install 'holdfast[sign]'") from None
+        signed_by(b"", bytes(64), [pem])  # reads the key
+    except ImportError as error:
+        raise BadFile(str(error)) from error
     except ValueError as error:
-        raise BadFile(f"{path} is not a public key in PEM: {error}") from error
+        raise BadFile(f"{path} is not an Ed25519 public key in PEM: {error}") from error
     return pem
 
 
@@ -222,6 +221,8 @@ def seal_command(
     with reporting(store, as_json) as screen:
         pem = None if key is None else read_file(key, "the key")
         try:
+            if pem is not None:
+                key_id(pem)  # a wrong key is said also when there is nothing to sign
             checkpoint, fresh = anyio.run(_seal, screen, pem)
         except BadCheckpoint:
             raise

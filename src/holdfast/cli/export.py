@@ -52,7 +52,10 @@ async def _export(screen: Screen, names: tuple[str, ...] | None, out: Path | Non
 
 
 def _to_output(app: App, names: tuple[str, ...] | None) -> None:
-    _copy(app, names, sys.stdout.buffer)
+    try:
+        _copy(app, names, sys.stdout.buffer)
+    except _NotWritten as failed:
+        raise failed.error from None
     sys.stdout.buffer.flush()
 
 
@@ -63,7 +66,8 @@ def _to_file(app: App, names: tuple[str, ...] | None, out: Path) -> dict[str, in
         with part.open("xb") as file:
             last = _copy(app, names, file)
         part.replace(out)
-    except OSError as error:
+    except (OSError, _NotWritten) as failed:
+        error = failed.error if isinstance(failed, _NotWritten) else failed
         raise BadFile(f"{out} can't be written: {error.strerror}") from error
     finally:
         with contextlib.suppress(OSError):
@@ -77,5 +81,16 @@ def _copy(app: App, names: tuple[str, ...] | None, file: BinaryIO) -> bytes:
     with app.store.snapshot() as snapshot:
         lines: Iterable[bytes] = export_lines(snapshot, app.store.address, runs=names)
         for last in lines:
-            file.write(last)
+            try:
+                file.write(last)
+            except OSError as error:
+                raise _NotWritten(error) from error
     return last
+
+
+class _NotWritten(Exception):
+    """The output failed, not the store: inside a snapshot an `OSError` would be taken for one of the store."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error

@@ -38,9 +38,9 @@ async def issue(
     path: str,
     args: bytes,
     key: str | None,
-    record: Callable[[bytes, Any], Awaitable[T]],
+    record: Callable[[bytes], Awaitable[T]],
 ) -> tuple[T] | Fault:
-    """Call the function once. Returns what `record` makes of the result (its JSON, its value), or what was wrong.
+    """Call the function once. Returns what `record` makes of the result as JSON, or what was wrong.
 
     No cancellation gets in between the issue of an effect and the record of its outcome; the time-out, and `Execution.hurry`, bound it.
 
@@ -63,7 +63,7 @@ async def issue(
             del execution.guards[guard]
             guard.deadline = math.inf
             scope.busy = None
-            return got if isinstance(got, Fault) else (await record(*got),)
+            return got if isinstance(got, Fault) else (await record(got),)
         return _timed_out(tool, "cancelled" if scope.closing else "timeout")
     except anyio.get_cancelled_exc_class():
         defect = execution.cut(scope, tool.name, path)
@@ -75,7 +75,7 @@ async def issue(
         execution.guards.pop(guard, None)
 
 
-async def _outcome(tool: Tool[..., Any], arguments: dict[str, Any], limit_bytes: int) -> tuple[bytes, Any] | Fault:
+async def _outcome(tool: Tool[..., Any], arguments: dict[str, Any], limit_bytes: int) -> bytes | Fault:
     try:
         if tool.asynchronous:
             value = await tool.fn(**arguments)
@@ -88,16 +88,18 @@ async def _outcome(tool: Tool[..., Any], arguments: dict[str, Any], limit_bytes:
     return checked(tool, value, limit_bytes=limit_bytes)
 
 
-def checked(tool: Tool[..., Any], value: Any, *, limit_bytes: int) -> tuple[bytes, Any] | Fault:
-    """A result as JSON and as read back from it, if it is what the contract promises."""
+def checked(tool: Tool[..., Any], value: Any, *, limit_bytes: int) -> bytes | Fault:
+    """A result as JSON, if it is what the contract promises."""
+    if tool.is_nothing(value):
+        return _broken("empty", f"{tool.name} returned nothing where its contract promises something")
     try:
-        encoded, normal = tool.output.settled(value)
+        encoded = tool.output.encode_checked(value)
     except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
         return _broken("malformed", f"{tool.name} returned something else than promised: {error}")
     if len(encoded) > limit_bytes:
         return _broken("malformed", f"{tool.name} returned {len(encoded):,} bytes, more than can be recorded")
-    broken = tool.fault_of(normal)
-    return (encoded, normal) if broken is None else _broken(*broken)
+    broken = tool.fault_of(tool.output.decode(encoded)) if tool.states_more else None
+    return encoded if broken is None else _broken(*broken)
 
 
 def _broken(kind: str, why: str) -> Fault:

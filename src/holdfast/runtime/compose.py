@@ -42,25 +42,25 @@ class _Branches:
         running = min(workers, len(indexes))
         self.execution.live += running - 1
         left = running
-        keeper: object = None
+        keepers: list[object] = []  # whoever ended the group, if anybody did
 
         async def work(group: anyio.abc.TaskGroup) -> None:
-            nonlocal left, keeper
+            nonlocal left
             me = object()
             try:
                 for index in queue:
-                    if keeper is not None:  # decided before this one began
+                    if keepers:  # decided before this one began
                         return
                     await self._branch(index)
-                    if keeper is None and (self.error is not None or (stop_at_first and self.results)):
-                        keeper = me
+                    if not keepers and (self.error is not None or (stop_at_first and self.results)):
+                        keepers.append(me)
                         self._close_others(index)
                         group.cancel_scope.cancel()
                         return
             finally:
                 # Whoever ends the group hands its place back to the parent, else the last one does: until then nothing parks.
                 left -= 1
-                gives_up = keeper is not me and (keeper is not None or left > 0)
+                gives_up = me not in keepers and (bool(keepers) or left > 0)
                 self.execution.live -= gives_up
             if gives_up:
                 self.execution.park_if_idle()

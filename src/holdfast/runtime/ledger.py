@@ -215,8 +215,8 @@ class ToolCallStep:
             assert fault is not None
             found = await self._reconcile(key)
             if isinstance(found, Done):
-                encoded, value = self.tool.output.settled(found.result)
-                return (await self._complete(encoded, value, key=key, settled_by="reconcile"),)
+                encoded = self.tool.output.encode_checked(found.result)
+                return (await self._complete(encoded, key=key, settled_by="reconcile"),)
             if not isinstance(found, NotDone):
                 return None
             if fault is not _CRASH and not self._may_retry(fault):
@@ -238,7 +238,7 @@ class ToolCallStep:
             with anyio.fail_after(self.tool.timeout_s):
                 found = await self.tool.reconcile(key, self.tool.arguments.decode(self.args))
             if isinstance(found, Done):
-                self.tool.output.settled(found.result)
+                self.tool.output.encode_checked(found.result)
         except Exception as error:  # noqa: BLE001  # whatever goes wrong in asking leaves the outcome unknown
             await self._note_attempt(Fault("error", describe(error)), via="reconcile")
             return Unknown()
@@ -275,11 +275,11 @@ class ToolCallStep:
             run, name = self.execution.run, self.tool.name
             await self._fail(GivenUp(run, self.path, name, "GivenUp", doubts.given_up(settled), definite=False))
         try:
-            encoded, value = self.tool.output.settled(self.tool.output.decode(bytes(settled.result)))
+            encoded = self.tool.output.encode_checked(self.tool.output.decode(bytes(settled.result)))
         except (ValueError, TypeError):
             return None
         by = settled.by or "a person"
-        return "happened", await self._complete(encoded, value, key=doubt.key, settled_by=by)
+        return "happened", await self._complete(encoded, key=doubt.key, settled_by=by)
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
@@ -287,8 +287,8 @@ class ToolCallStep:
         self.started_ns = self.execution.clock.now_ns()
         read_key = self._read_key() if self.tool.effect is Effect.READ else None
 
-        async def record(encoded: bytes, value: Any) -> Any:
-            return await self._complete(encoded, value, key=key, read_key=read_key)
+        async def record(encoded: bytes) -> Any:
+            return await self._complete(encoded, key=key, read_key=read_key)
 
         return await issue(self.scope, self.tool, self.path, self.args, key, record)
 
@@ -315,7 +315,6 @@ class ToolCallStep:
     async def _complete(
         self,
         encoded: bytes,
-        value: Any,
         *,
         key: str | None = None,
         read_key: str | None = None,
@@ -331,7 +330,7 @@ class ToolCallStep:
         await self.execution.complete("tool", self.path, self.tool.name, outcome, adds=added)
         if read_key is not None:
             self._remember_read(encoded, self.started_ns)
-        return value
+        return self.tool.output.decode(encoded)
 
     def _adds(self) -> Label:
         if self.tool.yields is Trust.PRIMARY:
@@ -368,7 +367,7 @@ class ToolCallStep:
                 self._adds(), lowered(Trust.DEGRADED, f"{other.name} stands in for {self.tool.name}", self.path)
             )
             read_key = self._read_key() if self.tool.effect is Effect.READ else None
-            return await self._complete(*got, via=other.name, adds=adds, read_key=read_key)
+            return await self._complete(got, via=other.name, adds=adds, read_key=read_key)
         await self._fail(self._failure(fault))
 
     def _failure(self, fault: Fault) -> ToolFailed:

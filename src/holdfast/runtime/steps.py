@@ -151,10 +151,11 @@ async def perform(
                 with anyio.fail_after(timeout_s):
                     result = await body(*args, **kwargs)
             scope.busy = None
-            encoded, value = _settled(execution, path, output, result)
+            encoded = _encoded(execution, path, output, result)
+            del result  # it would be alive, with all it holds, in every step that waits for the store
             outcome = Outcome(msgspec.Raw(asked), msgspec.Raw(encoded), started_ns, attempt)
             await execution.complete(kind, path, name, outcome, adds=_adds(yields, kind, path))
-            return value
+            return output.decode(encoded)
         except Exception as error:
             if error is execution.halted:  # a defect is no outcome: once the code is right, the step is done
                 raise
@@ -195,9 +196,9 @@ def recorded_result(execution: Execution, past: Past, output: Typed[T]) -> T:
     return execution.read_back(output, bytes(event.payload(Outcome).output), event.path, event.name)
 
 
-def _settled(execution: Execution, path: str, output: Typed[T], result: T) -> tuple[bytes, T]:
+def _encoded(execution: Execution, path: str, output: Typed[T], result: T) -> bytes:
     try:
-        return output.settled(result)
+        return output.encode_checked(result)
     except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
         raise NotJson(execution.run, path, str(error)) from error
 

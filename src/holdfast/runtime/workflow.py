@@ -54,7 +54,7 @@ class Workflow(Generic[P, R]):
         """The input as recorded: one JSON object by parameter name. Raises `NotJson` or `WorkflowDefect`."""
         try:
             bound = self._signature.bind(*args).arguments
-            parts = {name: msgspec.Raw(self._inputs[name].settled(value)[0]) for name, value in bound.items()}
+            parts = {name: msgspec.Raw(self._inputs[name].encode_checked(value)) for name, value in bound.items()}
             return encode_json(parts)
         except (TypeError, ValueError) as error:
             raise NotJson(run, path or "start", f"input of {self.name}: {error}") from error

@@ -45,7 +45,7 @@ _STATES = Bulk(
 _UNWAIT = Bulk("DELETE FROM waits WHERE no IN {values}", 1)
 _WAITS = Bulk("INSERT INTO waits SELECT * FROM {values} WHERE column1 IS NOT NULL", 6)
 _WAKE = Bulk(
-    f"UPDATE runs SET wake_ns = 0 WHERE no IN {{values}} AND worker IS NULL AND status NOT IN ({_finished})",  # noqa: S608  # constants
+    f"UPDATE runs SET wake_ns = 0 WHERE no IN {{values}} AND worker IS NULL AND status NOT IN ({_finished})",  # constants
     1,
 )
 
@@ -185,9 +185,7 @@ class Batch:
         # An empty stream ends in a hash that only the journal knows: what is first there may be chained on anything.
         rows = request.rows
         if (rows and rows[0].seq != at + 1) or (request.prev != on and at >= 0):
-            raise SequenceConflict(
-                request.run, request.stream.name.lower(), rows[0].seq if rows else at + 1, at + 1
-            )
+            raise SequenceConflict(request.run, request.stream.name.lower(), rows[0].seq if rows else at + 1, at + 1)
         if request.key is not None:
             self._keys[head.no, request.key] = at + 1
             self._new_keys += (head.no, request.key, at + 1)

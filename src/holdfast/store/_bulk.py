@@ -27,9 +27,7 @@ class Bulk:
         self._width = width
         self._padding: list[Scalar] = [None] * (width * MOST)
         row = f"({', '.join('?' * width)})"
-        self._by_size = {
-            size: statement.replace("{values}", f"(VALUES {', '.join([row] * size)})") for size in _SIZES
-        }
+        self._by_size = {size: statement.replace("{values}", f"(VALUES {', '.join([row] * size)})") for size in _SIZES}
 
     def run(self, connection: sqlite3.Connection, flat: list[Scalar]) -> None:
         """Execute over all rows of `flat`, which holds their columns one after another."""

@@ -30,9 +30,7 @@ def translate(error: sqlite3.Error | OSError, address: str) -> StoreError:
 
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether it tells of a file that is not what it should be."""
-    return (
-        _primary_code(error) in _DAMAGED or isinstance(error, Damaged) or str(error).startswith(_NOT_AS_DECLARED)
-    )
+    return _primary_code(error) in _DAMAGED or isinstance(error, Damaged) or str(error).startswith(_NOT_AS_DECLARED)
 
 
 def _primary_code(error: sqlite3.Error) -> int | None:

@@ -52,9 +52,7 @@ def register(batch: Batch, locks: WorkerLocks, worker: str, lease_s: float, addr
     try:
         locks.hold(worker)
     except OSError as error:
-        raise StoreUnavailable(
-            address, f"the lock of worker {worker} can't be taken: {error.strerror}"
-        ) from error
+        raise StoreUnavailable(address, f"the lock of worker {worker} can't be taken: {error.strerror}") from error
     batch.connection.execute(
         "INSERT OR REPLACE INTO workers VALUES (?, ?, ?, ?)",
         (worker, boot_id(), _lease_end(lease_s), os.getpid()),
@@ -62,9 +60,7 @@ def register(batch: Batch, locks: WorkerLocks, worker: str, lease_s: float, addr
 
 
 def renew(batch: Batch, locks: WorkerLocks, worker: str, lease_s: float) -> bool:
-    done = batch.connection.execute(
-        "UPDATE workers SET lease_ns = ? WHERE worker = ?", (_lease_end(lease_s), worker)
-    )
+    done = batch.connection.execute("UPDATE workers SET lease_ns = ? WHERE worker = ?", (_lease_end(lease_s), worker))
     if done.rowcount:
         return True
     locks.remove(worker)
@@ -80,9 +76,7 @@ def reap(batch: Batch, locks: WorkerLocks) -> list[str]:
     """The dead: whose lease is over, whose lock is free, and owners of runs who are not registered at all."""
     boot, now = boot_id(), boot_ns()
     dead: list[str] = []
-    for worker, its_boot, lease_ns in batch.connection.execute(
-        "SELECT worker, boot, lease_ns FROM workers"
-    ).fetchall():
+    for worker, its_boot, lease_ns in batch.connection.execute("SELECT worker, boot, lease_ns FROM workers").fetchall():
         if its_boot != boot or lease_ns <= now or locks.is_free(worker):
             dead.append(worker)
     for worker in dead:
@@ -95,9 +89,7 @@ def reap(batch: Batch, locks: WorkerLocks) -> list[str]:
     return dead
 
 
-def claim(
-    batch: Batch, worker: str, versions: Sequence[tuple[str, str]], now_ns: int, limit: int
-) -> list[Taken]:
+def claim(batch: Batch, worker: str, versions: Sequence[tuple[str, str]], now_ns: int, limit: int) -> list[Taken]:
     """Runs that are due, the longest due first. An unregistered worker gets none: it would never be missed."""
     connection = batch.connection
     if connection.execute("SELECT 1 FROM workers WHERE worker = ?", (worker,)).fetchone() is None:

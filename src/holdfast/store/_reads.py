@@ -28,12 +28,8 @@ _RUNS_A_STEP: Final = 64  # runs with all their events in a step
 _RUN = Packed(RUN_COLUMNS, f"{RUN_SOURCE} WHERE r.run = ?")
 _ROWS = Packed(ROW_COLUMNS, f"(SELECT * FROM {EVENTS_AFTER} LIMIT {_PAGE})")
 _CLAIMED = Packed(f"r.no, {RUN_COLUMNS}", f"{RUN_SOURCE} WHERE r.no IN {{values}}", width=1)
-_CLAIMED_ROWS = Packed(
-    f"e.no, e.stream, {ROW_COLUMNS}", "{values} v CROSS JOIN events e ON e.no = v.column1", width=1
-)
-_BLOBS = Packed(
-    "=b.id, =b.data", "{values} v CROSS JOIN blobs b ON b.no = v.column1 AND b.id = v.column2", width=2
-)
+_CLAIMED_ROWS = Packed(f"e.no, e.stream, {ROW_COLUMNS}", "{values} v CROSS JOIN events e ON e.no = v.column1", width=1)
+_BLOBS = Packed("=b.id, =b.data", "{values} v CROSS JOIN blobs b ON b.no = v.column1 AND b.id = v.column2", width=2)
 _SHARED = Packed("=s.digest, =s.data", "{values} v CROSS JOIN shared s ON s.digest = v.column1", width=1)
 
 
@@ -105,9 +101,7 @@ def find(connection: sqlite3.Connection, kind: str, name: str, limit: int) -> li
     # The index is partial: it is used only for a kind that the statement spells out.
     spelled = f"'{kind}'" if kind in INDEXED else "?"
     parameters = (name, limit) if kind in INDEXED else (kind, name, limit)
-    chosen = (
-        f"(SELECT rowid AS id, * FROM events WHERE kind = {spelled} AND name = ? AND stream = 0 ORDER BY rowid DESC LIMIT ?)"
-    )
+    chosen = f"(SELECT rowid AS id, * FROM events WHERE kind = {spelled} AND name = ? AND stream = 0 ORDER BY rowid DESC LIMIT ?)"
     query = Packed(f"e.id, r.run, {ROW_COLUMNS}", f"{chosen} e CROSS JOIN runs r ON r.no = e.no")
     return [(run, Row(*row)) for _, run, *row in sorted(query.fetch(connection, parameters), key=_first, reverse=True)]
 
@@ -125,15 +119,17 @@ def blobs(connection: sqlite3.Connection, run: str, ids: Sequence[bytes]) -> dic
     flat: list[Scalar] = []
     for id in ids:
         flat += (found[0], id)
-    return {id: data for id, data in _BLOBS.fetch_for(connection, flat)}
+    return dict(_BLOBS.fetch_for(connection, flat))
 
 
 def shared(connection: sqlite3.Connection, digests: Sequence[bytes]) -> dict[bytes, bytes]:
-    return {digest: data for digest, data in _SHARED.fetch_for(connection, list(digests))}
+    return dict(_SHARED.fetch_for(connection, list(digests)))
 
 
 def next_wake_ns(connection: sqlite3.Connection, versions: Sequence[tuple[str, str]]) -> int | None:
-    statement = "SELECT min(wake_ns) FROM runs WHERE worker IS NULL AND wake_ns IS NOT NULL AND workflow = ? AND version = ?"
+    statement = (
+        "SELECT min(wake_ns) FROM runs WHERE worker IS NULL AND wake_ns IS NOT NULL AND workflow = ? AND version = ?"
+    )
     found = [connection.execute(statement, pair).fetchone()[0] for pair in dict.fromkeys(versions)]
     return min((wake_ns for wake_ns in found if wake_ns is not None), default=None)
 

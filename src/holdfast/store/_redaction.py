@@ -15,9 +15,7 @@ from ._types import Append, Stream
 _PATIENCE_S: Final = 2.0  # all other writes wait meanwhile
 
 
-def redact(
-    batch: Batch, *, run: str, rows: Sequence[tuple[Stream, int]] | None, note: Append, address: str
-) -> int:
+def redact(batch: Batch, *, run: str, rows: Sequence[tuple[Stream, int]] | None, note: Append, address: str) -> int:
     """Inside the writer's transaction. Raises `UnknownRun`, `CannotRedact`, and what an append raises."""
     connection = batch.connection
     found = connection.execute("SELECT no, worker FROM runs WHERE run = ?", (run,)).fetchone()

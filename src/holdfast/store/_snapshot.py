@@ -14,7 +14,9 @@ RUN_COLUMNS: Final = (
     "h.updated_ns, r.parent, r.origin, =r.secret, h.seq, =h.hash, h.notes_seq, =h.notes_hash"
 )
 RUN_SOURCE: Final = "runs r JOIN heads h ON h.no = r.no"
-ROW_COLUMNS: Final = "seq, =header, =salt, =payload, =hash, kind, name, at_ns, level, cost_microusd, input_tokens, output_tokens"
+ROW_COLUMNS: Final = (
+    "seq, =header, =salt, =payload, =hash, kind, name, at_ns, level, cost_microusd, input_tokens, output_tokens"
+)
 WAIT_COLUMNS: Final = "w.id, w.kind, w.name, w.path, w.due_ns"
 NUMBER: Final = "(SELECT no FROM runs WHERE run = ?)"
 EVENTS_AFTER: Final = f"events WHERE no = {NUMBER} AND stream = ? AND seq > ? ORDER BY seq"

@@ -8,11 +8,12 @@ the run stream, under the current epoch of the run (law 6).
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
 
 INDEXED = ("answer.completed",)
 """Kinds of events that are found by name over all runs."""
@@ -70,8 +71,7 @@ class RunState:
     release: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True, gc=False):
     """Rows for the head of one stream, chained on `prev`. `blobs` and `shared` are stored in the same transaction.
 
     `epoch` fences the run stream and is ignored for notes. `key` makes a note idempotent. `level`: the label of the run after the rows.
@@ -193,10 +193,10 @@ class Store(Protocol):
         """Store a run and its first rows. Given `worker`, the run is born claimed by it. Returns its epoch. Raises `RunExists`."""
         ...
 
-    async def append(self, request: Append) -> None:
-        """Append to one stream.
+    def append(self, request: Append) -> Awaitable[None]:
+        """Append to one stream; stored once what is returned has been awaited. The order is that of the calls.
 
-        Requests of one run may be pending at the same time, each chained on the one before; they are stored in the order of the calls.
+        Requests of one run may be pending at the same time, each chained on the one before.
 
         Raises:
             UnknownRun: No such run.

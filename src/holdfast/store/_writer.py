@@ -46,7 +46,9 @@ class Job:
     work: Callable[[Batch], Any]  # Any: whatever the caller of `submit` expects
     then: Callable[[sqlite3.Connection], None] | None = None
     loads: tuple[Append, ...] = ()
-    abandoned: Callable[[Any], None] | None = None  #: called in the loop when the caller was cancelled and the work is done
+    abandoned: Callable[[Any], None] | None = (
+        None  #: called in the loop when the caller was cancelled and the work is done
+    )
 
 
 Request: TypeAlias = Append | Create | Job
@@ -157,16 +159,18 @@ class Writer:
             future.add_done_callback(_ignore)
             port.send(_Pending(job, future, port, 1))
 
-    async def submit(
-        self, request: Request
-    ) -> Any:  # Any: None for appends, the epoch for a new run, the job's value
+    async def submit(self, request: Request) -> Any:  # Any: the epoch for a new run, the value of a job
         """Write, durably. Cancelling leaves it unknown whether it is written."""
+        return await self.put(request)
+
+    def put(self, request: Request) -> asyncio.Future[Any]:
+        """Put a request; the future is resolved once it is written. The order is that of the calls."""
         if self._closing:
             raise StoreClosed(self._address)
         port = self.port()
         future = port.loop.create_future()
         port.send(_Pending(request, future, port, _units(request)))
-        return await future
+        return future
 
     def look(self) -> None:
         """Have the thread look whether another process has written; `foreign_changes` tells later."""

@@ -7,11 +7,12 @@ import contextlib
 import itertools
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import (
     CannotRedact,
+    HoldfastError,
     NoteExists,
     RunExists,
     SequenceConflict,
@@ -104,10 +105,17 @@ class MemoryStore:
         await asyncio.sleep(0)
         return first.epoch
 
-    async def append(self, request: Append) -> None:
+    def append(self, request: Append) -> Awaitable[None]:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
         with self._open():
-            self._append(request)
-        await asyncio.sleep(0)
+            try:
+                self._append(request)
+            except HoldfastError as refused:
+                loop.call_soon(_refuse, future, refused)
+            else:
+                loop.call_soon(_acknowledge, future)
+        return future
 
     def _append(self, request: Append) -> None:
         run = self._known(request.run)
@@ -140,19 +148,12 @@ class MemoryStore:
             self._shared.setdefault(digest, data)
         if request.state is not None:
             self._state(run, request.state)
-        if (
-            request.rows
-            and request.stream is Stream.NOTES
-            and run.worker is None
-            and run.status not in FINISHED
-        ):
+        if request.rows and request.stream is Stream.NOTES and run.worker is None and run.status not in FINISHED:
             run.wake_ns = 0
 
     def _state(self, run: _Run, state: RunState) -> None:
         missed = (
-            state.release
-            and len(run.streams[Stream.NOTES]) - 1 > state.notes_seen
-            and state.status not in FINISHED
+            state.release and len(run.streams[Stream.NOTES]) - 1 > state.notes_seen and state.status not in FINISHED
         )
         run.status, run.outcome, run.wake_ns = state.status, state.outcome, 0 if missed else state.wake_ns
         run.notes_seen = max(run.notes_seen, state.notes_seen)
@@ -171,8 +172,7 @@ class MemoryStore:
                 (stream, row.seq)
                 for stream in Stream
                 for row in there.streams[stream]
-                if row.payload is not None
-                and (row.kind not in kinds if rows is None else (stream, row.seq) in rows)
+                if row.payload is not None and (row.kind not in kinds if rows is None else (stream, row.seq) in rows)
             ]
             self._append(note)
             for stream, seq in had:
@@ -222,7 +222,7 @@ class MemoryStore:
     def _release(self, worker: str, taken_from: str | None) -> None:
         for run in self._runs.values():
             if run.worker == worker:
-                run.worker, run.wake_ns, run.taken_from = None, 0, taken_from
+                run.worker, run.status, run.wake_ns, run.taken_from = None, "pending", 0, taken_from
                 run.epoch += 1
 
     async def claim(
@@ -235,7 +235,7 @@ class MemoryStore:
             claimed = []
             for run in due[:limit]:
                 taken_from, run.taken_from = run.taken_from, None
-                run.worker, run.wake_ns = worker, None
+                run.worker, run.status, run.wake_ns = worker, "running", None
                 run.epoch += 1
                 events, notes = run.streams
                 claimed.append(Claimed(run.row(), list(events), list(notes), taken_from))
@@ -248,11 +248,7 @@ class MemoryStore:
 
     def _due(self, versions: Sequence[tuple[str, str]]) -> Iterator[_Run]:
         for run in self._runs.values():
-            if (
-                run.worker is None
-                and run.wake_ns is not None
-                and (run.new.workflow, run.new.version) in versions
-            ):
+            if run.worker is None and run.wake_ns is not None and (run.new.workflow, run.new.version) in versions:
                 yield run
 
     def changed(self) -> bool:
@@ -384,3 +380,13 @@ class MemorySnapshot:
 def _wake_ns(run: _Run) -> int:
     assert run.wake_ns is not None
     return run.wake_ns
+
+
+def _acknowledge(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _refuse(future: asyncio.Future[None], error: HoldfastError) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -57,9 +57,7 @@ class SqliteStore:
         self._writer = Writer(address, writing, still_there=self._still_there, max_pending=max_pending)
 
     @classmethod
-    async def open(
-        cls, path: Path, *, address: str | None = None, max_pending: int = MAX_PENDING
-    ) -> SqliteStore:
+    async def open(cls, path: Path, *, address: str | None = None, max_pending: int = MAX_PENDING) -> SqliteStore:
         """Open the store at `path`; create or upgrade it as needed.
 
         Raises:
@@ -92,13 +90,11 @@ class SqliteStore:
         epoch: int = await self._writer.submit(Create(run, first, worker))
         return epoch
 
-    async def append(self, request: Append) -> None:
-        await self._writer.submit(request)
+    def append(self, request: Append) -> Awaitable[None]:
+        return self._writer.put(request)
 
     async def redact(self, run: str, rows: Sequence[tuple[Stream, int]] | None, note: Append) -> int:
-        job = Job(
-            partial(redact, run=run, rows=rows, note=note, address=self._address), self._truncate, (note,)
-        )
+        job = Job(partial(redact, run=run, rows=rows, note=note, address=self._address), self._truncate, (note,))
         removed: int = await self._writer.submit(job)
         return removed
 
@@ -109,18 +105,14 @@ class SqliteStore:
         c = checkpoint
         values = (c.number, c.at_ns, c.body, c.hash, c.signature, c.key_id)
         await self._write(
-            lambda batch: batch.connection.execute(
-                "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)", values
-            )
+            lambda batch: batch.connection.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)", values)
         )
 
     # -- ownership ----------------------------------------------------------------------------------------------------
 
     async def register(self, worker: str, *, lease_s: float) -> None:
         await self._write(
-            partial(
-                _ownership.register, locks=self._locks, worker=worker, lease_s=lease_s, address=self._address
-            )
+            partial(_ownership.register, locks=self._locks, worker=worker, lease_s=lease_s, address=self._address)
         )
 
     async def renew(self, worker: str, *, lease_s: float) -> bool:

@@ -161,13 +161,22 @@ class Tool(Generic[P, R_co]):
         """Whether the function is async; a plain one runs in a thread."""
         return inspect.iscoroutinefunction(self.fn)
 
+    @functools.cached_property
+    def states_more(self) -> bool:
+        """Whether the contract says more about results than their type."""
+        return self.empty == "refuse" or self.plausible is not None
+
     def rendered(self, result: Any) -> str:
         """How a result reads to the model: compact JSON, or what `render` makes of it."""
         return self.render(result) if self.render is not None else encode_json(result).decode()
 
+    def is_nothing(self, result: Any) -> bool:
+        """Whether the result is empty where the contract refuses that."""
+        return self.empty == "refuse" and (result is None or (hasattr(result, "__len__") and len(result) == 0))
+
     def fault_of(self, result: Any) -> tuple[str, str] | None:
-        """Why the result breaks the contract, as (fault, sentence); `None`: it is good. The type is checked by `output`."""
-        if self.empty == "refuse" and (result is None or (hasattr(result, "__len__") and len(result) == 0)):
+        """Why a result of the right type breaks the contract, as (fault, sentence); `None`: it is good."""
+        if self.is_nothing(result):
             return "empty", f"{self.name} returned nothing where its contract promises something"
         try:
             verdict = self.plausible(result) if self.plausible is not None else True

@@ -8,8 +8,10 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from ..trust import Value
-from .typed import encode_json, hints
+from .typed import hints
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -81,7 +83,7 @@ class Arguments:
             raise ValueError(
                 f"the arguments of {self._name} must be one JSON object with {self._expected()}; they are not valid JSON"
             )
-        return self._canonical(lambda: self.model.model_validate_json(encode_json(arguments), strict=True))
+        return self._canonical(lambda: self.model.model_validate_json(msgspec.json.encode(arguments), strict=True))
 
     def decode(self, canonical: bytes) -> dict[str, Any]:
         """The arguments as the function gets them."""

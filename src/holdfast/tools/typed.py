@@ -35,13 +35,19 @@ def to_jsonable(value: object) -> object:
     raise NotImplementedError(f"{type(value).__qualname__} has no JSON form")
 
 
-# Deterministic: the same value gives the same bytes, whatever the order in which a dict or set was filled.
-_encode = msgspec.json.Encoder(enc_hook=to_jsonable, order="deterministic").encode
+# Whatever JSON comes of a value of these types reads back as one of the same type.
+_TRIVIAL = (dict, list, str, bool)
+
+_encode = msgspec.json.Encoder(enc_hook=to_jsonable).encode  # keeps the order of a result
+_encode_sorted = msgspec.json.Encoder(enc_hook=to_jsonable, order="deterministic").encode
 
 
 def encode_json(value: object) -> bytes:
-    """Any value that Holdfast can record, as JSON. Raises `TypeError` or `ValueError` for what has no JSON form."""
-    return _encode(value)
+    """What a step is asked, as JSON: the same value gives the same bytes, in whatever order a dict or set was filled.
+
+    Raises `TypeError` or `ValueError` for what has no JSON form.
+    """
+    return _encode_sorted(value)
 
 
 class Typed(Generic[T]):
@@ -53,6 +59,7 @@ class Typed(Generic[T]):
         self._adapter: Any = None  # Any: pydantic.TypeAdapter, imported when first needed
         if _is_plain(annotation):
             self._plain: Any = Any if annotation in (inspect.Parameter.empty, object) else annotation
+            self._trivial = self._plain if self._plain in _TRIVIAL else None
             self._decode = msgspec.json.Decoder(self._plain).decode
 
     @property
@@ -75,25 +82,24 @@ class Typed(Generic[T]):
             if self._decode is not None:
                 return cast(T, value if self._plain is Any else msgspec.convert(value, self._plain, strict=True))
             if isinstance(value, dict | list):  # JSON from somewhere: strict, but in JSON's own types
-                return cast(T, self.adapter.validate_json(encode_json(value), strict=True))
+                return cast(T, self.adapter.validate_json(_encode(value), strict=True))
             return cast(T, self.adapter.validate_python(value, strict=True))
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from error
 
-    def settled(self, value: object) -> tuple[bytes, T]:
-        """A value that is about to be recorded: its JSON, and the value as whoever reads the record gets it.
+    def encode_checked(self, value: object) -> bytes:
+        """The JSON form of a value that is of the declared type and reads back as it.
 
-        Raises `ValueError` or `TypeError` when it is not of the declared type or has no JSON form.
+        Raises `ValueError` or `TypeError` when it is not, or has no JSON form.
         """
-        if self._decode is not None:
-            encoded = _encode(value)
-            try:
-                decoded: T = self._decode(encoded)  # decoding is the check
-            except msgspec.DecodeError as error:
-                raise ValueError(str(error)) from error
-            return encoded, decoded
-        encoded = self.encode(self.check(value))
-        return encoded, self.decode(encoded)
+        if self._decode is None:
+            encoded = self.encode(self.check(value))
+            self.adapter.validate_json(encoded)
+            return encoded
+        encoded = _encode(value)
+        if type(value) is not self._trivial and self._plain is not Any:
+            self.decode(encoded)  # decoding is the check
+        return encoded
 
     def encode(self, value: T) -> bytes:
         """The JSON form. Raises `TypeError` or `ValueError` when there is none."""
