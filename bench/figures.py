@@ -64,7 +64,7 @@ def of(name: str, measured: Spread | float, unit: str, what: str) -> Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """`notes`: what must be known to read the figures; `failed`: what has no figure, and why."""
+    """`notes`: what must be known to read the figures. `failed`: parts without a figure, `skipped`: peers, and why."""
 
     machine: Machine
     flush_ms: float
@@ -72,6 +72,7 @@ class Report:
     peers: dict[str, float]
     notes: tuple[str, ...]
     failed: dict[str, str]
+    skipped: dict[str, str]
 
     def value(self, name: str) -> float | None:
         return next((figure.value for figure in self.figures if figure.name == name), None)
@@ -87,6 +88,7 @@ class Report:
             "machine": self.machine,
             "notes": self.notes,
             "failed": self.failed,
+            "skipped": self.skipped,
         }
 
     def as_text(self) -> str:
@@ -107,7 +109,7 @@ class Report:
             yield f"    {figure.what}"
         for name, value in self.peers.items():
             yield f"{name:<26}{_short(value):>10}  {'steps/s':<9}{'':<22}{1:>4}"
-        for name, why in self.failed.items():
+        for name, why in (*self.failed.items(), *self.skipped.items()):
             yield f"{name:<26}{'-':>10}  no figure: {why}"
         yield ""
         yield from self.notes

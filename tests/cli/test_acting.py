@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 
-import anyio
 import pytest
 
-from tests.cli import shop
 from tests.cli.support import COMMAND, SHOP, begin, end, environment, holdfast, look
 
 pytestmark = pytest.mark.slow
@@ -24,8 +21,8 @@ def status(store: Path, run: str) -> str:
 
 def test_reply_signal_and_cancel_reach_parked_runs(store: Path) -> None:
     sent = [
-        begin("reply", "w-reply", "blue", "--by", "otto", "--store", store, "--json"),
-        begin(
+        look("reply", "w-reply", "blue", "--by", "otto", "--store", store, "--json"),
+        look(
             "signal",
             "w-signal",
             "go",
@@ -39,10 +36,10 @@ def test_reply_signal_and_cancel_reach_parked_runs(store: Path) -> None:
             store,
             "--json",
         ),
-        begin("cancel", "w-approval", "--why", "not needed", "--by", "otto", "--store", store, "--json"),
+        look("cancel", "w-approval", "--why", "not needed", "--by", "otto", "--store", store, "--json"),
     ]
-    assert [end(process).code for process in sent] == [0, 0, 0]
-    again = holdfast("signal", "w-signal", "go", "--value", "43", "--key", "once", "--store", store, "--json")
+    assert [done.code for done in sent] == [0, 0, 0]
+    again = look("signal", "w-signal", "go", "--value", "43", "--key", "once", "--store", store, "--json")
     assert again.json["already_there"] is True
     done = holdfast("resume", "--load", SHOP, "--store", store)
     assert done.code == 0
@@ -52,7 +49,7 @@ def test_reply_signal_and_cancel_reach_parked_runs(store: Path) -> None:
     assert shown["events"][-1]["payload"]["value"]["result"] == 42
     cancelled = look("show", "w-approval", "--store", store).out
     assert "because   RunCancelled: not needed" in cancelled
-    late = holdfast("reply", "w-reply", "red", "--store", store, "--json")
+    late = look("reply", "w-reply", "red", "--store", store, "--json")
     assert (late.code, late.error["type"]) == (4, "RunOver")
 
 
@@ -120,30 +117,30 @@ def test_a_run_that_needs_attention_is_tried_again_with_the_right_code(tmp_path:
 
 
 def test_a_fork_refuses_effects_unless_told_otherwise(store: Path) -> None:
-    done = holdfast("fork", "letter-1", "--at", "0", "--id", "letter-2", "--store", store, "--json")
+    done = look("fork", "letter-1", "--at", "0", "--id", "letter-2", "--store", store, "--json")
     assert (done.code, done.json) == (0, {"run": "letter-2", "fork_of": "letter-1", "at": "0", "effects": "refuse"})
-    live = holdfast("fork", "letter-1", "--at", "0", "--id", "letter-3", "--effects", "live", "--store", store)
+    live = look("fork", "letter-1", "--at", "0", "--id", "letter-3", "--effects", "live", "--store", store)
     assert live.code == 0
     taken, nowhere = (
-        begin("fork", "letter-1", "--at", at, "--id", id, "--store", store, "--json")
+        look("fork", "letter-1", "--at", at, "--id", id, "--store", store, "--json")
         for at, id in (("0", "letter-2"), ("7.7", "x"))
     )
-    assert (end(taken).error["type"], end(nowhere).error["type"]) == ("RunIdConflict", "JournalMismatch")
+    assert (taken.error["type"], nowhere.error["type"]) == ("RunIdConflict", "JournalMismatch")
     holdfast("resume", "--load", SHOP, "--store", store)
     assert "EffectRefused" in look("show", "letter-2", "--store", store).out
     assert "letter to Tarrow & Quill" in look("show", "letter-3", "--store", store).out
 
 
 def test_redaction_asks_says_what_is_lost_and_takes_it_away(store: Path) -> None:
-    asked = holdfast("redact", "chat-1", "--why", "privacy", "--by", "mira", "--store", store)
+    asked = look("redact", "chat-1", "--why", "privacy", "--by", "mira", "--store", store)
     assert asked.code == 6
     assert "the content of 3 events" in asked.err
     assert "owned" in look("show", "chat-1", "--store", store).out
-    one = holdfast("redact", "q-1", "--event", "1", "--why", "privacy", "--yes", "--store", store, "--json")
+    one = look("redact", "q-1", "--event", "1", "--why", "privacy", "--yes", "--store", store, "--json")
     assert (one.code, one.json["redacted"]) == (0, 1)
-    done = holdfast("redact", "chat-1", "--why", "privacy", "--by", "mira", "--yes", "--store", store, "--json")
+    done = look("redact", "chat-1", "--why", "privacy", "--by", "mira", "--yes", "--store", store, "--json")
     assert (done.code, done.json["redacted"], done.json["by"]) == (0, 3, "mira")
-    shown, verified, partly = look("show", "chat-1", "--store", store), look("audit", "verify", "--store", store, "--json"), begin(
+    shown, verified, partly = look("show", "chat-1", "--store", store), look("audit", "verify", "--store", store, "--json"), look(
         "redact", "w-reply", "--event", "0", "--why", "privacy", "--yes", "--store", store, "--json"
     )  # fmt: skip
     assert "owned" not in shown.out
@@ -151,7 +148,7 @@ def test_redaction_asks_says_what_is_lost_and_takes_it_away(store: Path) -> None
     assert "note.redaction" in shown.out
     assert (verified.code, verified.json["ok"]) == (0, True)
     assert {r["run"] for r in verified.json["redacted"]} == {"chat-1", "q-1"}
-    assert end(partly).code == 6
+    assert partly.code == 6
 
 
 def test_an_unfinished_run_is_cancelled_and_redacted_with_its_code(store: Path) -> None:
@@ -162,41 +159,29 @@ def test_an_unfinished_run_is_cancelled_and_redacted_with_its_code(store: Path) 
 def test_an_export_is_whole_or_not_there_and_proves_itself(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs.jsonl"
     to_file, to_output, unknown = (
-        begin("export", "--out", out, "--store", made, "--json"),
+        look("export", "--out", out, "--store", made, "--json"),
         begin("export", "chat-1", "--store", made),
-        begin("export", "nobody", "--out", tmp_path / "none.jsonl", "--store", made),
+        look("export", "nobody", "--out", tmp_path / "none.jsonl", "--store", made),
     )
     rows = look("runs", "--store", made, "--json").json
-    assert end(to_file).json == {
+    assert to_file.json == {
         "out": str(out),
         "runs": 10,
         "events": sum(row["events"] + row["notes"] for row in rows),
     }
     lines = [json.loads(line) for line in end(to_output).out.splitlines()]
     assert (lines[0]["type"], lines[-1]["type"], lines[-1]["runs"]) == ("export", "end", 1)
-    assert end(unknown).code == 4
+    assert unknown.code == 4
     assert sorted(p.name for p in tmp_path.iterdir()) == ["runs.jsonl"]
-    good = begin("audit", "verify", "--export", out, "--json")
+    good = look("audit", "verify", "--export", out, "--json")
     data = out.read_bytes()
     bad_file = tmp_path / "bad.jsonl"
     bad_file.write_bytes(data.replace(b"rope", b"rape", 1))
-    bad = begin("audit", "verify", "--export", bad_file, "--json")
-    assert (end(good).code, end(bad).code) == (0, 1)
+    bad = look("audit", "verify", "--export", bad_file, "--json")
+    assert (good.code, bad.code) == (0, 1)
 
 
 def test_the_demo_is_run_with_its_options(tmp_path: Path) -> None:
     done = holdfast("demo", "--runs", "3", "--seed", "1", "--no-kill", "--store", tmp_path / "demo.db", "--json")
     assert done.code == 0
     assert (done.json["runs"], done.json["killed"], done.json["chain_verified"]) == (3, 0, True)
-
-
-def test_what_was_not_recorded_is_not_awaited(tmp_path: Path) -> None:
-    """A decision needs no worker: the command ends at once, and the run goes on when somebody drives it."""
-    store = tmp_path / "shop.db"
-    anyio.run(shop.start, store, "waits", "w", "signal")
-    began = time.monotonic()
-    done = holdfast("signal", "w", "go", "--value", "7", "--store", store)
-    assert done.code == 0
-    assert "holdfast resume --load MODULE" in done.out
-    assert time.monotonic() - began < 20
-    assert holdfast("resume", "--load", SHOP, "--store", store, "--json").json["by_status"] == {"completed": 1}

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from holdfast.journal.signing import new_key
 from tests.cli import shop
-from tests.cli.support import begin, end, holdfast, look
+from tests.cli.support import holdfast, look
 
 pytestmark = pytest.mark.slow
 
@@ -47,11 +48,11 @@ def test_a_store_that_can_not_be_read_is_not_ok(made: Path, tmp_path: Path) -> N
     data = made.read_bytes()
     cut.write_bytes(data[: len(data) // 2])
     headless.write_bytes(b"\0" * 4096 + data[4096:])
-    for process in [begin("audit", "verify", "--store", path, "--json") for path in (garbage, cut, headless)]:
-        done = end(process)
+    for path in (garbage, cut, headless):
+        done = holdfast("audit", "verify", "--store", path, "--json")
         assert (done.code, done.json["ok"]) == (1, False), done
         assert done.json["problems"]
-    missing = holdfast("audit", "verify", "--store", tmp_path / "missing.db", "--json")
+    missing = look("audit", "verify", "--store", tmp_path / "missing.db", "--json")
     assert (missing.code, missing.error["type"]) == (3, "NoStore")
 
 
@@ -78,25 +79,25 @@ def test_any_damage_of_the_file_is_an_answer_and_never_an_accident(made: Path, t
 def test_a_seal_kept_outside_convicts_a_store_that_was_set_back(store: Path, tmp_path: Path) -> None:
     early, seal = tmp_path / "early.db", tmp_path / "seal.json"
     shutil.copy(store, early)
-    assert holdfast("signal", "w-signal", "go", "--value", "1", "--store", store).code == 0
-    sealed = holdfast("audit", "seal", "--out", seal, "--store", store, "--json")
+    assert look("signal", "w-signal", "go", "--value", "1", "--store", store).code == 0
+    sealed = look("audit", "seal", "--out", seal, "--store", store, "--json")
     assert (sealed.code, sealed.json["sealed"], sealed.json["out"]) == (0, True, str(seal))
-    again = holdfast("audit", "seal", "--store", store, "--json")
+    again = look("audit", "seal", "--store", store, "--json")
     assert (again.json["sealed"], again.json["number"], again.json["hash"]) == (
         False,
         sealed.json["number"],
         sealed.json["hash"],
     )
     good, alone, set_back = (
-        begin("audit", "verify", "--against", seal, "--store", store, "--json"),
-        begin("audit", "verify", "--store", early, "--json"),
-        begin("audit", "verify", "--against", seal, "--store", early, "--json"),
+        look("audit", "verify", "--against", seal, "--store", store, "--json"),
+        look("audit", "verify", "--store", early, "--json"),
+        look("audit", "verify", "--against", seal, "--store", early, "--json"),
     )
-    assert [end(good).code, end(alone).code, (found := end(set_back)).code] == [0, 0, 1]
-    assert {"truncated", "missing"} & {problem["damage"] for problem in found.json["problems"]}
+    assert [good.code, alone.code, set_back.code] == [0, 0, 1]
+    assert {"truncated", "missing"} & {problem["damage"] for problem in set_back.json["problems"]}
     other = tmp_path / "other.json"
     other.write_text("{}")
-    wrong = holdfast("audit", "verify", "--against", other, "--store", store, "--json")
+    wrong = look("audit", "verify", "--against", other, "--store", store, "--json")
     assert (wrong.code, wrong.error["type"]) == (2, "BadFile")
 
 
@@ -108,13 +109,13 @@ def test_signed_seals_are_checked_with_the_public_key(tmp_path: Path) -> None:
         private, public = new_key()
         (tmp_path / f"{name}.pem").write_bytes(private)
         (tmp_path / f"{name}.pub").write_bytes(public)
-    signed = holdfast("audit", "seal", "--key", tmp_path / "ours.pem", "--store", store, "--json")
+    signed = look("audit", "seal", "--key", tmp_path / "ours.pem", "--store", store, "--json")
     assert signed.code == 0
     assert signed.json["key_id"]
     ours, theirs, no_key, no_pem = (
-        begin("audit", "verify", "--public-key", tmp_path / "ours.pub", "--store", store, "--json"),
-        begin("audit", "verify", "--public-key", tmp_path / "theirs.pub", "--store", store, "--json"),
-        begin("audit", "verify", "--public-key", tmp_path / "nowhere.pub", "--store", store, "--json"),
-        begin("audit", "seal", "--key", tmp_path / "ours.pub", "--store", store, "--json"),
+        look("audit", "verify", "--public-key", tmp_path / "ours.pub", "--store", store, "--json"),
+        look("audit", "verify", "--public-key", tmp_path / "theirs.pub", "--store", store, "--json"),
+        look("audit", "verify", "--public-key", tmp_path / "nowhere.pub", "--store", store, "--json"),
+        look("audit", "seal", "--key", tmp_path / "ours.pub", "--store", store, "--json"),
     )
-    assert [end(ours).code, end(theirs).code, end(no_key).code, end(no_pem).code] == [0, 1, 2, 2]
+    assert [ours.code, theirs.code, no_key.code, no_pem.code] == [0, 1, 2, 2]

@@ -70,8 +70,8 @@ def test_an_approval_decides_a_run_that_a_worker_in_another_process_drives(tmp_p
 
 def test_a_second_decision_comes_too_late_and_says_who_was_first(store: Path) -> None:
     id = waiting(store, "close-7")["id"]
-    assert holdfast("deny", id, "--store", store, "--yes", "--by", "mira").code == 0
-    late = holdfast("approve", id, "--store", store, "--yes", "--by", "otto", "--json")
+    assert look("deny", id, "--store", store, "--yes", "--by", "mira").code == 0
+    late = look("approve", id, "--store", store, "--yes", "--by", "otto", "--json")
     assert (late.code, late.error["type"]) == (4, "AlreadyDecided")
     assert "deny by mira" in late.error["message"]
     assert id not in look("approvals", "--store", store).out, "what was decided does not wait for a person any more"
@@ -104,13 +104,13 @@ def test_on_a_terminal_the_arguments_are_shown_and_it_is_asked(store: Path, said
 
 def test_an_effect_in_doubt_is_shown_and_settled_by_its_id(store: Path) -> None:
     id = waiting(store, "letter-1")["id"]
-    lacking = holdfast("settle", id, "happened", "--store", store, "--json")
+    lacking = look("settle", id, "happened", "--store", store, "--json")
     assert lacking.code == 6
     assert "--result" in lacking.error["message"]
     assert "post_letter was issued and no outcome is known" in lacking.err, "the doubt is shown first"
-    assert holdfast("settle", id, "perhaps", "--store", store).code == 2
-    assert holdfast("approve", id, "--yes", "--store", store).code == 4
-    done = holdfast(
+    assert look("settle", id, "perhaps", "--store", store).code == 2
+    assert look("approve", id, "--yes", "--store", store).code == 4
+    done = look(
         "settle",
         id,
         "happened",
@@ -125,7 +125,7 @@ def test_an_effect_in_doubt_is_shown_and_settled_by_its_id(store: Path) -> None:
         "--json",
     )
     assert (done.code, done.json["settled"], done.json["result"]) == (0, "happened", "letter to them")
-    late = holdfast("settle", id, "give-up", "--by", "otto", "--store", store, "--json")
+    late = look("settle", id, "give-up", "--by", "otto", "--store", store, "--json")
     assert (late.code, late.error["type"]) == (4, "AlreadyDecided")
     resumed = holdfast("resume", "--load", SHOP, "--store", store, "--json")
     assert (resumed.code, resumed.json["by_status"]) == (0, {"completed": 1})
@@ -136,6 +136,6 @@ def test_an_effect_in_doubt_is_shown_and_settled_by_its_id(store: Path) -> None:
 
 def test_a_verdict_needs_a_doubt_and_an_approval_an_approval(made: Path) -> None:
     id = waiting(made, "w-approval")["id"]
-    done = holdfast("settle", id, "retry", "--store", made)
+    done = look("settle", id, "retry", "--store", made)
     assert done.code == 4
     assert "approve or deny" in done.err

@@ -75,7 +75,7 @@ def test_a_run_is_shown_as_json_with_every_event(made: Path) -> None:
 
 def test_a_run_is_shown_with_what_to_do_about_it(made: Path) -> None:
     doubt, approval, failed, family = (
-        holdfast("show", run, "--store", made).out for run in ("letter-1", "close-7", "f-1", "p-1")
+        look("show", run, "--store", made).out for run in ("letter-1", "close-7", "f-1", "p-1")
     )
     assert "waits for a verdict on an effect in doubt: post_letter" in doubt
     assert re.search(rf"\$ holdfast settle do-\w+ happened --result JSON --store {re.escape(str(made))}\n", doubt)
@@ -91,7 +91,7 @@ def test_a_run_is_shown_with_what_to_do_about_it(made: Path) -> None:
 @pytest.mark.parametrize("options", [(), ("--full",), ("--json",), ("--json", "--full")])
 def test_recorded_text_can_not_reach_the_terminal_as_commands_or_markup(made: Path, options: tuple[str, ...]) -> None:
     for run in ("chat-1", "f-1"):
-        out = holdfast("show", run, "--store", made, *options).out
+        out = look("show", run, "--store", made, *options).out
         assert OBEYED.findall(out) == []
         assert "[bold red]not markup[/bold red]" in out
         assert "owned" in out
@@ -147,10 +147,16 @@ def test_help_names_every_exit_code_and_the_store_variable() -> None:
     assert re.fullmatch(r"holdfast \d+\.\d+\.\d+\n", holdfast("--version").out)
 
 
+def test_importing_the_command_line_loads_neither_typer_nor_rich() -> None:
+    script = "import sys, holdfast.cli; sys.exit(' '.join({'typer', 'rich', 'click'} & set(sys.modules)) or 0)"
+    done = subprocess.run([COMMAND[0], "-c", script], env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     store = tmp_path / "long.db"
     anyio.run(shop.start, store, "quote", "long", "x" * 3_000_000)
-    for command in (("show", "long", "--full"), ("export",), ("show", "long", "--json")):
+    for command in (("show", "long", "--full"), ("export",)):
         process = subprocess.Popen(
             [*COMMAND, *command, "--store", str(store)],
             env=environment(),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.support import begin, end, holdfast
+from tests.cli.support import begin, end, holdfast, look
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ def newer(path: Path) -> None:
     db.close()
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (lambda path: None, "NoStore"),
     "empty": (lambda path: path.write_bytes(b""), "NoStore"),
     "garbage": (lambda path: path.write_bytes(b"not a store at all\n" * 500), "StoreCorrupt"),
@@ -41,9 +42,8 @@ def test_what_is_no_store_is_named_and_left_as_it_is(tmp_path: Path) -> None:
     for name, path in paths.items():
         BAD[name][0](path)
     before = {name: path.read_bytes() if path.is_file() else None for name, path in paths.items()}
-    started = {name: begin("show", "r-1", "--json", "--store", path) for name, path in paths.items()}
-    for name, process in started.items():
-        done = end(process)
+    for name, path in paths.items():
+        done = look("show", "r-1", "--json", "--store", path)
         assert (done.code, done.err) == (3, ""), (name, done)
         assert done.error["type"] == BAD[name][1]
         assert done.error["store"] == str(paths[name])
@@ -80,21 +80,15 @@ def test_the_store_is_the_option_else_the_variable_else_the_default(made: Path, 
 
 
 def test_errors_name_the_store_and_have_a_code_of_their_own(made: Path) -> None:
-    unknown, nothing, usage, value = (
-        begin("show", "nobody", "--store", made),
-        begin("approve", "ap-nothing", "--yes", "--json", "--store", made),
-        begin("runs", "--status", "asleep", "--store", made),
-        begin("signal", "w-signal", "go", "--value", "go", "--store", made),
-    )
-    done = end(unknown)
+    done = look("show", "nobody", "--store", made)
     assert (done.code, done.out) == (4, "")
     assert f"no run 'nobody' in store {made}" in done.err
-    decided = end(nothing)
+    decided = look("approve", "ap-nothing", "--yes", "--json", "--store", made)
     assert decided.code == 4
     assert decided.error["type"] == "NotWaiting"
     assert decided.error["store"] == str(made)
     assert decided.error["data"]["id"] == "ap-nothing"
-    assert end(usage).code == 2
-    refused = end(value)
+    assert look("runs", "--status", "asleep", "--store", made).code == 2
+    refused = look("signal", "w-signal", "go", "--value", "go", "--store", made)
     assert refused.code == 2
     assert "takes JSON" in refused.err

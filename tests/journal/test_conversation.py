@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,7 +108,7 @@ async def test_a_damaged_node_is_not_read(tmp_path: Path) -> None:
         address, stored = blobs.make(row.secret, b'{"type":"node","previous":"' + node.encode() + b'","messages":[]}')
         note = await journal.seal_note("a", "note.score", Note("helpful", by="ana"))
         forged = (bytes(32), stored)
-        await store.append(replace(note, blobs=((address, stored), forged)))
+        await store.append(msgspec.structs.replace(note, blobs=((address, stored), forged)))
         assert len(await read(store, "a", address.hex())) == 2
         with pytest.raises(StoreCorrupt, match="does not belong to this address"):
             await read(store, "a", bytes(32).hex())

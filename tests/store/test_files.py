@@ -130,7 +130,7 @@ async def test_an_empty_file_becomes_a_store(path: Path) -> None:
 async def test_a_truncated_file_gives_a_typed_error(path: Path) -> None:
     await write_some(path)
     whole = path.read_bytes()
-    for size in (1, 15, 16, 99, 100, 512, 4_095, 4_096, 4_097, 8_192, len(whole) // 2, len(whole) - 4_096):
+    for size in (1, 15, 16, 99, 100, 512, 8_191, 8_192, 8_193, 16_384, len(whole) // 2, len(whole) - 8_192):
         path.write_bytes(whole[:size])
         with pytest.raises(StoreCorrupt):
             await read_all(path)
@@ -143,9 +143,9 @@ async def test_a_truncated_file_gives_a_typed_error(path: Path) -> None:
 async def test_a_damaged_page_gives_a_typed_error_or_is_read(path: Path) -> None:
     await write_some(path)
     whole = path.read_bytes()
-    for page in range(1, len(whole) // 4_096):
-        for damage in (b"\x00" * 4_096, b"\xff" * 200):
-            at = page * 4_096
+    for page in range(1, len(whole) // 8_192):
+        for damage in (b"\x00" * 8_192, b"\xff" * 200):
+            at = page * 8_192
             path.write_bytes(whole[:at] + damage + whole[at + len(damage) :])
             with contextlib.suppress(StoreError):
                 await read_all(path)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from ..errors import BudgetExceeded, StepFailed, ToolFailed, WorkflowDefect
+from ..errors import BudgetExceeded, ModelError, RecordingMismatch, StepFailed, ToolFailed, WorkflowDefect
 from ..model import Answer, Clarify, Completed, Escalated, Message, ModelSettings, Text, ToolCall, ToolResult
 from ..providers import Model, resolve
 from ..runtime.ledger import call_for_model
@@ -25,6 +25,9 @@ from .instructions import ANSWERING, REPAIR, TEXT_ONLY
 
 T = TypeVar("T")
 
+Reads: TypeAlias = dict[str, tuple[str, str] | None]
+"""The tool calls that gave a result, by their id: which source and key was read; `None`: it was no read."""
+
 
 class Agent(Generic[T]):
     """A model with instructions, tools, an output type and bounds. See `run` and `chat`.
@@ -36,7 +39,8 @@ class Agent(Generic[T]):
         tools: What it may call.
         output: The type of a completed result; `None` for a conversation in plain text (`chat`).
         max_steps: Model turns before a person takes over.
-        sources_above, sources_needed: A confidence above the first needs that many distinct sources among the run's reads.
+        sources_above, sources_needed: A confidence above the first needs that many distinct sources among the run's reads. The same
+            read made twice is one source; what an effect returned is none.
         contradicts: `(now, earlier) -> reason | None`, for runs with a `subject`: an earlier conclusion that contradicts escalates.
     """
 
@@ -72,6 +76,8 @@ class Agent(Generic[T]):
         self.contradicts = contradicts
         self._instructions = instructions
         self._models = (model,) if isinstance(model, str) or not isinstance(model, Sequence) else tuple(model)
+        if not self._models:
+            raise WorkflowDefect(f"agent {name}", "needs a model")
         self._answers = None if output is None else AnswerTools(output)
 
     @functools.cached_property
@@ -80,7 +86,8 @@ class Agent(Generic[T]):
         answers = self._answers.specs if self._answers is not None else ()
         instructions = self._instructions if self._answers is None else f"{self._instructions}\n\n{ANSWERING}"
         specs = (*(t.spec for t in self.tools.values()), *answers)
-        version = version_of([instructions, specs, [r.name for r in routes], self.settings])
+        words = () if self._answers is None else (REPAIR, TEXT_ONLY)  # said to the model too
+        version = version_of([instructions, words, specs, [r.name for r in routes], self.settings])
         return Asker(
             agent=self.name, agent_version=version, routes=routes, instructions=instructions, tools=specs,
             settings=self.settings, retry=self.retry,
@@ -107,66 +114,71 @@ class Agent(Generic[T]):
         with nested(scope, scope.next_path()) as inner:
             talk = Talk(inner, self._asker)
             talk.say(_user(input))
+            reads: Reads = {}
             try:
-                answer = await self._turns(inner, talk, self._answers)
+                answer = await self._turns(inner, talk, self._answers, reads)
             except BudgetExceeded as exceeded:
                 return Escalated(reason=f"budget of {exceeded.what}", attached={"error": str(exceeded)})
             except StepFailed as failed:
-                if not failed.error_type.startswith("holdfast.errors.ModelError"):
+                if not failed.caused_by(ModelError) or failed.caused_by(RecordingMismatch):
                     raise
                 return Escalated(reason="no model could be reached", attached={"error": failed.message})
-            return await self._conclude(inner, answer, subject)
+            return await self._conclude(inner, answer, subject, reads)
 
-    async def _turns(self, scope: Scope, talk: Talk, answers: AnswerTools) -> Answer[T]:
+    async def _turns(self, scope: Scope, talk: Talk, answers: AnswerTools, reads: Reads) -> Answer[T]:
         """The loop."""
-        reads: list[str] = []
-        last = ""
+        invalid: str | None = None
+        text = ""
         while talk.calls < self.max_steps:
             message = await talk.ask()
-            last = message.text or last
+            text = message.text or text
             if not message.tool_calls:
+                invalid = message.text
                 talk.say(Message("user", (Text(TEXT_ONLY),)))
             for call in message.tool_calls:
                 if not answers.is_answer(call):
                     talk.say(await self._call(scope, call, reads))
                     continue
                 try:
-                    answer = answers.read(call, reads=reads)
-                except InvalidAnswer as invalid:
-                    last = encode_json(call.arguments).decode()
-                    talk.say(_result(call, REPAIR.format(error=invalid), ok=False))
+                    answer = answers.read(call, reads=tuple(reads), alone=len(message.tool_calls) == 1)
+                except InvalidAnswer as error:
+                    invalid = encode_json(call.arguments).decode()
+                    talk.say(_result(call, REPAIR.format(error=error), ok=False))
                     continue
                 if not isinstance(answer, Clarify):
                     return answer
-                said = await reply({"answer": "clarify", "question": answer.question, "framings": answer.framings})
-                talk.say(_result(call, f"The user answers: {said}"))
-        reason = "invalid answer" if last else "no answer"
-        return Escalated(reason=f"{reason} within {self.max_steps} model turns", attached={"last_text": last})
+                question = {"question": answer.question, "framings": answer.framings}
+                if talk.calls == self.max_steps:  # nobody would read what the user says
+                    return Escalated(reason=f"a question is open after {self.max_steps} model turns", attached=question)
+                talk.say(_result(call, f"The user answers: {await reply({'answer': 'clarify', **question})}"))
+        reason = "no answer" if invalid is None else "invalid answer"
+        return Escalated(
+            reason=f"{reason} within {self.max_steps} model turns", attached={"last_text": invalid or text}
+        )
 
-    async def _call(self, scope: Scope, call: ToolCall, reads: list[str]) -> Message:
+    async def _call(self, scope: Scope, call: ToolCall, reads: Reads) -> Message:
         """Run one tool call of the model; a failure is told as a failure (law 8)."""
         tool = self.tools.get(call.name)
         if tool is None:
             known = ", ".join(self.tools) or "none"
             return _result(call, f"Error: there is no tool {call.name!r}; there are: {known}", ok=False)
         try:
-            _, result = await call_for_model(scope, tool, call.arguments)
+            path, result = await call_for_model(scope, tool, call.arguments)
         except ToolFailed as failed:
             return _result(call, f"Error: {failed.message}", ok=False)
-        reads.append(call.id)
-        try:
-            return _result(call, tool.rendered(result))
-        except Exception:  # noqa: BLE001  # a broken `render` must not lose a result: the model gets it as JSON
-            return _result(call, encode_json(result).decode())
+        made = scope.execution.reads.items()
+        reads[call.id] = next((source for source, read in made if read.path == path), None)
+        return _result(call, _told(tool, result))
 
-    async def _conclude(self, scope: Scope, answer: Answer[T], subject: str | None) -> Answer[T]:
+    async def _conclude(self, scope: Scope, answer: Answer[T], subject: str | None, reads: Reads) -> Answer[T]:
         """What an answer must stand before it leaves: sources for its confidence, no conflict with an earlier conclusion."""
         if not isinstance(answer, Completed):
             return answer
         confidence = answer.confidence or 0.0
-        if confidence > self.sources_above and len(answer.sources) < self.sources_needed:
+        sources = {reads[call] for call in answer.sources} - {None}
+        if confidence > self.sources_above and len(sources) < self.sources_needed:
             return Escalated(
-                reason=f"confidence {confidence:g} rests on {len(answer.sources)} sources, {self.sources_needed} are needed",
+                reason=f"confidence {confidence:g} rests on {len(sources)} sources, {self.sources_needed} are needed",
                 attached={"answer": _jsonable(self.output, answer)},
             )
         if subject is not None and self.contradicts is not None:
@@ -219,7 +231,7 @@ class Chat:
                     raise BudgetExceeded(run, self._path, "model turns", self._agent.max_steps, talk.calls)
                 message = await talk.ask()
                 for call in message.tool_calls:
-                    talk.say(await self._agent._call(self._inner, call, []))
+                    talk.say(await self._agent._call(self._inner, call, {}))
                 if not message.tool_calls:
                     return message.text
 
@@ -236,6 +248,18 @@ def _user(input: object) -> Message:
 
 def _result(call: ToolCall, content: str, *, ok: bool = True) -> Message:
     return Message("tool", (ToolResult(call.id, call.name, content, ok),))
+
+
+def _told(tool: Tool[..., Any], result: Any) -> str:
+    """A result as the model reads it. A `render` that breaks must not lose it: then the model gets it as JSON."""
+    try:
+        text: object = tool.rendered(result)
+        if isinstance(text, str):
+            text.encode()  # what UTF-8 can't hold can't be stored
+            return text
+    except Exception:  # noqa: BLE001, S110  # whatever a user's function raises
+        pass
+    return tool.output.encode(result).decode()
 
 
 def _jsonable(output: Any, answer: Any) -> Any:

@@ -76,8 +76,16 @@ class AnswerTools:
     def is_answer(self, call: ToolCall) -> bool:
         return call.name in self._models
 
-    def read(self, call: ToolCall, *, reads: Sequence[str]) -> Answer[Any]:
-        """The answer in a call, or `InvalidAnswer` with the exact error. `reads`: ids of the tool calls that gave a result."""
+    def read(self, call: ToolCall, *, reads: Sequence[str], alone: bool) -> Answer[Any]:
+        """The answer in a call, or `InvalidAnswer` with the exact error.
+
+        Args:
+            reads: Ids of the tool calls that gave a result.
+            alone: It is the only call in its message. Another answer beside it contradicts it, and of another tool it could not
+                have known the result.
+        """
+        if not alone:
+            raise InvalidAnswer(f"{call.name} must be the only call, made after you have read all results")
         if isinstance(call.arguments, str):
             raise InvalidAnswer(f"the arguments of {call.name} are not a JSON object")
         try:

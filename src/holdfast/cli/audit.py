@@ -20,7 +20,7 @@ from ..journal.problems import Problem, VerifyReport
 from ..journal.signing import key_id, signed_by
 from ..journal.verify import verify
 from ..store import Checkpoint, RunRow, Snapshot, Store
-from .exits import BadFile, Exit
+from .exits import BadFile, Exit, reading_records
 from .locate import opened
 from .options import JsonOption, StoreOption, read_file
 from .screen import Screen, reporting
@@ -84,6 +84,8 @@ async def _verify(screen: Screen, keys: list[bytes], copy: bytes | None) -> Veri
         if not _is_damage(error):
             raise
         return _unreadable(error.why)
+    except UnicodeDecodeError as error:  # SQLite's own message about a damaged schema quotes the damage
+        return _unreadable(str(error))
 
 
 def _audit(screen: Screen, store: Store, total: int, keys: list[bytes], copy: bytes | None) -> VerifyReport:
@@ -223,11 +225,10 @@ def seal_command(
         try:
             if pem is not None:
                 key_id(pem)  # a wrong key is said also when there is nothing to sign
-            checkpoint, fresh = anyio.run(_seal, screen, pem)
-        except BadCheckpoint:
-            raise
         except (ValueError, TypeError, ImportError) as error:
             raise BadFile(f"can't sign with {key}: {error}. Nothing was sealed") from error
+        with reading_records():
+            checkpoint, fresh = anyio.run(_seal, screen, pem)
         if checkpoint is not None and out is not None:
             _write(out, export_checkpoint(checkpoint) + b"\n")
         _tell_seal(screen, checkpoint, fresh, out)

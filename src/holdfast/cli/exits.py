@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+from collections.abc import Iterator
 from typing import Final
 
 from .. import errors
@@ -63,6 +65,26 @@ class BadFile(CommandError):
 
 class NotNow(CommandError):
     """The run, or the record, does not allow it."""
+
+
+class Unreadable(CommandError):
+    """Stored bytes are not what they should be, and the command can't go on without them."""
+
+    code = Exit.STORE
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"a record can't be read ({type(error).__name__}: {error}); `holdfast audit verify` says what is damaged. Nothing was changed"
+        )
+
+
+@contextlib.contextmanager
+def reading_records() -> Iterator[None]:
+    """Around code that reads stored records: damage may have made anything of them."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise Unreadable(error) from error
 
 
 class RunOver(CommandError):

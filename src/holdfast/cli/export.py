@@ -16,7 +16,7 @@ import typer
 
 from ..journal.export import export as export_lines
 from ..runtime import App
-from .exits import BadFile
+from .exits import BadFile, reading_records
 from .locate import opened
 from .options import JsonOption, StoreOption
 from .screen import Screen, reporting
@@ -78,7 +78,7 @@ def _to_file(app: App, names: tuple[str, ...] | None, out: Path) -> dict[str, in
 
 def _copy(app: App, names: tuple[str, ...] | None, file: BinaryIO) -> bytes:
     last = b""
-    with app.store.snapshot() as snapshot:
+    with app.store.snapshot() as snapshot, reading_records():
         lines: Iterable[bytes] = export_lines(snapshot, app.store.address, runs=names)
         for last in lines:
             try:

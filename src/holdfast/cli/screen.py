@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TextIO
 
 import msgspec
 import typer
+import zstandard
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,11 +21,13 @@ from rich.text import Text
 from ..errors import HoldfastError
 from ..journal.checkpoint import BadCheckpoint
 from ..journal.export import BadExport
-from .exits import CommandError, Exit, NotConfirmed, exit_of
+from .exits import CommandError, Exit, NotConfirmed, Unreadable, exit_of
 from .locate import Location, locate
 from .words import safe, to_json
 
 PIPED_WIDTH = 120
+_UNREADABLE = (msgspec.MsgspecError, zstandard.ZstdError, UnicodeDecodeError, BadExport, BadCheckpoint)
+"""What damage looks like where a command did not expect it."""
 
 
 class Screen:
@@ -94,27 +97,18 @@ def reporting(store: str | None, as_json: bool) -> Iterator[Screen]:
         error = _single(raised)
         if isinstance(error, HoldfastError | CommandError):
             _fail(screen, error, exit_of(error))
-        if isinstance(error, msgspec.MsgspecError | BadExport | BadCheckpoint):
-            _fail(screen, _Unreadable(error), Exit.STORE)
+        if isinstance(error, _UNREADABLE):
+            _fail(screen, Unreadable(error), Exit.STORE)
         if error is raised:
             raise
         raise error from raised
-
-
-class _Unreadable(CommandError):
-    """A record that can't be read: said, not thrown at the user."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(
-            f"a record can't be read ({error}); `holdfast audit verify` says what is damaged. Nothing was changed"
-        )
 
 
 def _fail(screen: Screen, error: Exception, code: Exit) -> NoReturn:
     location = screen.location
     message = str(error)
     if screen.as_json:
-        described: dict[str, Any] = {"type": type(error).__name__.lstrip("_"), "message": message, "exit": int(code)}
+        described: dict[str, Any] = {"type": type(error).__name__, "message": message, "exit": int(code)}
         screen.json({"error": described | {"store": location.shown} | _data(error)})
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()

@@ -108,7 +108,9 @@ class App:
                 claimed = await self.journal.start(run, started, worker=executor.worker)
             finally:
                 executor.reserved -= 1
-            if claimed is not None and not executor.stopping:
+            if claimed is None:
+                executor.look_after(run)
+            elif not executor.stopping:
                 executor.begin(claimed)
         if executor is not None:
             executor.poke()

@@ -139,6 +139,7 @@ class Executor:
             self._scopes[run].cancel()
         await self.store.register(self.worker, lease_s=self.lease_s)
         self._extend_lease()
+        self.poke()
 
     async def _reap(self) -> None:
         for dead in await self.store.reap():
@@ -302,7 +303,12 @@ class Executor:
         if ended.status == "cancelled":
             await self.app.cancel_children(execution.run)
 
-    async def _take_up_again(self, run: str, epoch: int) -> None:
+    def look_after(self, run: str) -> None:
+        """The run may be ours without being driven: its start was stored, but not acknowledged."""
+        if run not in self.running and self._group is not None:
+            self._group.start_soon(self._take_up_again, run, None)
+
+    async def _take_up_again(self, run: str, epoch: int | None) -> None:
         """A run that was abandoned because the store or the lease failed may still be ours: read it again and go on."""
         delay_s = TAKE_UP_S
         while not self.stopping:
@@ -310,7 +316,9 @@ class Executor:
             delay_s = min(2 * delay_s, 5.0)
             try:
                 row = await self.store.run(run)
-                if row is None or row.worker != self.worker or row.epoch != epoch or run in self.running:
+                if row is None or row.worker != self.worker or run in self.running:
+                    return
+                if epoch is not None and row.epoch != epoch:
                     return
                 if self.lease_holds():
                     events = await self.store.rows(run, Stream.RUN)

@@ -58,7 +58,8 @@ class Gatekeeper:
         if execution.started.effects != "live":
             why = "this run is a fork whose effects are refused; fork with effects='live' to have them"
             raise EffectRefused(execution.run, self.path, tool.name, "EffectRefused", why)
-        reads = await self._fresh_reads()
+        asked_before = f"{self.path}.a" in execution.history  # then what is too old is for the check after the wait
+        reads = await self._fresh_reads(however_old=asked_before)
         labels = self._argument_labels() if tool.policy == "values" else {}
         run_label = execution.log.label
         reasons = gate_reasons(needs=tool.needs, policy=tool.policy, run_label=run_label, argument_labels=labels)
@@ -132,7 +133,7 @@ class Gatekeeper:
 
     # -- freshness ----------------------------------------------------------------------------------------------------
 
-    async def _fresh_reads(self) -> list[tuple[Read, Fresh]]:
+    async def _fresh_reads(self, *, however_old: bool) -> list[tuple[Read, Fresh]]:
         """The latest reads of every source the effect depends on; one that is too old is repeated as a new step."""
         found: list[tuple[Read, Fresh]] = []
         for bound in self.tool.fresh:
@@ -141,7 +142,7 @@ class Gatekeeper:
                 raise self._stale(f"it depends on a read of {bound.tool.name}, and this run has none")
             for read in reads:
                 again = read
-                if self._age_s(read) > bound.within_s:
+                if self._age_s(read) > bound.within_s and not however_old:
                     again = await self._read_again(read, bound, f"{self.path}.r{len(found)}")
                 if again.digest != read.digest:
                     what = f"{read.tool.name}({read.key}) changed since step {read.path}"

@@ -192,6 +192,8 @@ class ToolCallStep:
             self.tool.name, self.tool.effect.value, msgspec.Raw(self.args), args_hash(self.args), key, gate, settlement,
             self.tool.key_ttl_s if self.tool.effect is Effect.KEYED else None, self.tool.timeout_s,
         )  # fmt: skip
+        if not self.execution.may_issue():  # `issue` looks again; an intent that will not be issued needs no record
+            self.execution.abandon(RuntimeError(f"the lease ended before {self.tool.name} was issued"))
         self.intended_ns = self.execution.clock.now_ns()
         await self.execution.record("tool.intent", self.path, self.tool.name, intent)
         self.execution.open_intents[self.path] = opened(intent, self.intended_ns)

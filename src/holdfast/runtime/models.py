@@ -100,7 +100,8 @@ class Talk:
             )
             await execution.fail("model", path, asker.agent, b"null", info, attempts=tries, started_ns=started_ns)
             raise step_failed(execution.run, path, asker.agent, info, tries) from error
-        reply_node, reply_blobs = execution.conversation.extend(node, (reply.message,))
+        message = _storable(reply.message)
+        reply_node, reply_blobs = execution.conversation.extend(node, (message,))
         raw_blobs, raw_request, raw_response = self._raw(reply)
         instructions, tools = make_shared(asker.instructions.encode()), make_shared(codec.encode(asker.tools))
         outcome = ModelOutcome(
@@ -127,7 +128,7 @@ class Talk:
         execution.conversation.stored((*made, instructions))
         execution.spent.steps += 1
         execution.charge(outcome)
-        return reply.message, reply_node
+        return message, reply_node
 
     async def _over_routes(self, path: str, tries: int) -> tuple[ModelReply | None, int, int, ModelError | None]:
         """Try the routes in order; tries made before a crash count. Returns reply, index of the route, tries, the last error."""
@@ -190,6 +191,23 @@ class Talk:
             response = kept.id
             blobs.append(blob)
         return tuple(blobs), request, response
+
+
+def _storable(message: Message) -> Message:
+    """The message as UTF-8 can hold it: JSON text may name lone surrogates, which become "?". The raw bytes keep them."""
+    try:
+        codec.encode(message)
+    except UnicodeEncodeError:
+        return msgspec.convert(_replaced(msgspec.to_builtins(message)), Message)
+    return message
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {_replaced(key): _replaced(item) for key, item in value.items()}
+    return [_replaced(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 async def _recorded(execution: Execution, event: Event, node: str) -> tuple[Message, str]:

@@ -43,12 +43,9 @@ class Step(Generic[P, R]):
         self.retry = retry
         self.timeout_s = timeout_s
         self.yields = yields
+        self.output: Typed[R] = Typed(return_type(fn))
         self._names = tuple(inspect.signature(fn).parameters)
         self._body: Callable[..., Awaitable[R]] = fn if inspect.iscoroutinefunction(fn) else self._in_thread
-
-    @functools.cached_property
-    def output(self) -> Typed[R]:
-        return Typed(return_type(self.fn))
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         scope = enter(self.name)

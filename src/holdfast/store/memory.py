@@ -252,7 +252,7 @@ class MemoryStore:
                 yield run
 
     def changed(self) -> bool:
-        return False
+        return True  # two apps may share it; looking costs nothing
 
     # -- reads --------------------------------------------------------------------------------------------------------
 

@@ -282,6 +282,10 @@ def _refuse_contradictions(made: Tool[..., Any]) -> None:
     def wrong(why: str) -> ContractError:
         return ContractError(made.name, why)
 
+    _ = (
+        made.arguments,
+        made.output,
+    )  # annotations are resolved here, where names local to the declaring function are known
     if made.timeout_s <= 0:
         raise wrong("timeout_s must be above 0")
     if made.effect is Effect.KEYED and not made.arguments.injected:

@@ -7,6 +7,7 @@ users bring (pydantic models, dataclasses, enums, constrained types) through pyd
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import types
 import typing
@@ -135,15 +136,24 @@ def return_type(fn: Callable[..., object]) -> Any:
 
 
 def hints(fn: Callable[..., object]) -> dict[str, Any]:
-    """Resolved annotations, also of functions defined inside functions under postponed evaluation."""
-    closure = inspect.getclosurevars(fn).nonlocals if inspect.isfunction(fn) else {}
+    """Resolved annotations. Call it where the function is declared: names local to that place are found there."""
+    names = _enclosed(fn)
     try:
-        return typing.get_type_hints(fn, localns=dict(closure), include_extras=True)
+        return typing.get_type_hints(fn, localns=names, include_extras=True)
     except NameError:
         frame = inspect.currentframe()
-        names: dict[str, Any] = {}
-        while frame is not None:  # names local to the function that declares `fn`, nearest first
+        while frame is not None:  # the function that declares `fn` is one of the callers; nearest first
             for name, value in frame.f_locals.items():
                 names.setdefault(name, value)
             frame = frame.f_back
-        return typing.get_type_hints(fn, localns={**names, **closure}, include_extras=True)
+        return typing.get_type_hints(fn, localns=names, include_extras=True)
+
+
+def _enclosed(fn: Callable[..., object]) -> dict[str, Any]:
+    """What the function's closure holds so far; a cell may still be empty while things are being declared."""
+    names: dict[str, Any] = {}
+    code, cells = getattr(fn, "__code__", None), getattr(fn, "__closure__", None)
+    for name, cell in zip(code.co_freevars if code else (), cells or (), strict=True):
+        with contextlib.suppress(ValueError):
+            names[name] = cell.cell_contents
+    return names
