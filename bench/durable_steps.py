@@ -12,10 +12,12 @@ without a sound store there is no figure. The floor and the product take turns (
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,12 +48,13 @@ class Plan:
     lone_steps: int = 500
     parked: int = 10_000
     turns: tuple[int, int] = (10, 40)
+    opens: int = 5
     imports: int = 7
     with_peers: bool = True
     with_split: bool = True  # the replay alone, without the approving
 
 
-QUICK = Plan(pairs=3, lone_steps=200, with_peers=False, with_split=False)
+QUICK = Plan(pairs=3, lone_steps=200, opens=2, imports=5, with_peers=False, with_split=False)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,11 +80,12 @@ class Bench:
         if self.plan.with_peers:
             parts["peers"] = self.measure_peers
         for name, part in parts.items():
-            self.say(name)
+            began = time.perf_counter()
             try:
                 part()
             except Failed as failed:
                 self.failed[name] = str(failed)
+            self.say(f"{name}: {time.perf_counter() - began:.1f} s, load {os.getloadavg()[0]:.1f}")
         return Report(
             machine=machine, flush_ms=flushed_ms, figures=tuple(self.figures), peers=self.peers, notes=tuple(self.notes),
             failed=self.failed, skipped=self.skipped,
@@ -132,7 +136,7 @@ class Bench:
         with self.store() as path:
             measure(parked.Parked, "parked.py", "park", path, "--runs", runs)
             approved = self.copy_of(path) if self.plan.with_split else None
-            opened = Spread.of(self.opened(path).open_s for _ in range(3))
+            opened = Spread.of(self.opened(path).open_s for _ in range(self.plan.opens))
             resumed = measure(parked.Resumed, "parked.py", "resume", path, "--runs", runs)
             audited = measure(audit.Measured, "audit.py", path)
         if resumed.redone:

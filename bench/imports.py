@@ -1,6 +1,8 @@
 """How long `import holdfast` takes in a new process, what it brings along, and the memory of a process that did nothing else.
 
-python bench/imports.py
+    python bench/imports.py [TIMES]
+
+The first process, which may have to compile, does not count.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import msgspec
 from child import tell
 from spread import Spread
 
-TIMES = 7
 UNWANTED = (
     "aiohttp", "anthropic", "cryptography", "fastapi", "httpx", "langgraph", "numpy", "openai", "pandas", "pydantic_ai", "requests",
     "rich", "sqlalchemy", "starlette", "typer", "uvicorn",
@@ -51,9 +52,8 @@ class Measured:
     rss_mb: float
 
 
-def measure() -> Measured:
-    """The first process, which may have to compile, does not count."""
-    probes = [_probe() for _ in range(TIMES + 1)][1:]
+def measure(times: int) -> Measured:
+    probes = [_probe() for _ in range(times + 1)][1:]
     packages = tuple(name for name in probes[-1].packages if not name.startswith("_sysconfigdata"))
     return Measured(
         seconds=Spread.of(probe.took for probe in probes), modules=probes[-1].modules, packages=packages,
@@ -67,4 +67,4 @@ def _probe() -> _Probe:
 
 
 if __name__ == "__main__":
-    tell(measure())
+    tell(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 7))

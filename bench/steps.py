@@ -76,6 +76,7 @@ class Measured:
 async def measure(store: Path, *, runs: int, kind: str) -> Measured:
     """Drive `runs` concurrent runs, then verify the store. Raises `Unsound`."""
     workflow = {"plain": plain, "intent": intent}[kind]
+    bodies.clear()
 
     async def drive(app: hf.App, number: int) -> None:
         run = await app.start(workflow, number)

@@ -36,10 +36,7 @@ def test_a_run_of_all_parts_gives_every_promised_figure(tmp_path: Path) -> None:
     sized = {"resume_10000_s": "resume_4_s", "growth_40_to_10": "growth_2_to_1"}
     shown = msgspec.json.decode(msgspec.json.encode(report.as_json()))
     assert {sized.get(name, name) for name in PROMISED} <= shown.keys()
-    assert (
-        shown["targets"]["ratio_to_floor"] == {"target": {"bound": "at least", "value": 0.5}, "met": False}
-        or shown["targets"]
-    )
+    assert shown["targets"]["ratio_to_floor"]["target"] == {"bound": "at least", "value": 0.5}
     assert "steps_per_s_with_intent" in report.as_text()
     assert list(tmp_path.iterdir()) == []
 
@@ -75,7 +72,7 @@ async def test_a_damaged_or_short_store_gives_no_figure(tmp_path: Path) -> None:
     with pytest.raises(checked.Unsound):
         await checked.checked(store, runs=3, events=24)
     connection = connect(store, str(store))
-    connection.execute("UPDATE events SET payload = payload || ' ' WHERE seq = 4")
+    connection.execute("UPDATE events SET payload = CAST(payload || ' ' AS BLOB) WHERE seq = 4")
     connection.close()
     with pytest.raises(checked.Unsound, match="changed"):
         await checked.checked(store, runs=2, events=24)
@@ -98,7 +95,7 @@ async def test_parked_runs_are_resumed_without_doing_anything_again(tmp_path: Pa
     replayed = await parked.resume(store, runs=None)
     assert (replayed.runs, replayed.redone) == (1, 0)
     resumed = await parked.resume(store, runs=3)
-    assert (resumed.runs, resumed.redone) == (3, 0)
+    assert (resumed.runs, resumed.redone) == (4, 0)
     assert (await audit.measure(store)).events > 4 * STEPS
 
 
@@ -110,6 +107,7 @@ async def test_more_turns_need_more_bytes(tmp_path: Path, *, hosted: bool) -> No
     assert many.events_a_run > few.events_a_run
 
 
+@pytest.mark.slow
 def test_a_peer_that_cannot_be_installed_is_skipped_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

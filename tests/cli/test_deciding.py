@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -81,8 +82,8 @@ def test_a_second_decision_comes_too_late_and_says_who_was_first(store: Path) ->
     assert "ApprovalDenied" in look("show", "close-7", "--store", store).out
 
 
-@pytest.mark.parametrize(("said", "code"), [("n\n", 6), ("y\n", 0)])
-def test_on_a_terminal_the_arguments_are_shown_and_it_is_asked(store: Path, said: str, code: int) -> None:
+@pytest.mark.parametrize(("said", "code"), [("n\n", 6), ("y\n", 0), (None, 130)])
+def test_on_a_terminal_the_arguments_are_shown_and_it_is_asked(store: Path, said: str | None, code: int) -> None:
     id = waiting(store, "close-7")["id"]
     keyboard, terminal = pty.openpty()
     process = subprocess.Popen(
@@ -93,7 +94,10 @@ def test_on_a_terminal_the_arguments_are_shown_and_it_is_asked(store: Path, said
     shown = ""
     while "[y/N]" not in shown:
         shown += os.read(keyboard, 4096).decode()
-    os.write(keyboard, said.encode())
+    if said is None:
+        process.send_signal(signal.SIGINT)
+    else:
+        os.write(keyboard, said.encode())
     assert process.wait(timeout=30) == code
     os.close(keyboard)
     assert '"customer": "c-42"' in shown

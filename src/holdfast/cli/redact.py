@@ -113,17 +113,18 @@ def _warn(screen: Screen, row: RunRow, loss: Loss, children: Sequence[str], *, w
     blobs = f", {count(loss.blobs, 'stored message')}" if loss.blobs else ""
     screen.say(
         ("lost:   ", "dim"), f"the content of {count(loss.contents, 'event')} and notes{blobs}, {loss.size_bytes:,} bytes; "
-        "the run can't be replayed or forked past there, and no copy is kept", indent=2,
+        "the run can't be replayed or forked past there, and no copy is kept", indent=2, hang=8,
     )  # fmt: skip
     stays = "ids, names and paths of steps, times, trust, costs, hashes, and a note that says who and why"
-    screen.say(("stays:  ", "dim"), stays, indent=2)
+    screen.say(("stays:  ", "dim"), stays, indent=2, hang=8)
     if row.status not in TERMINAL and whole:
         screen.say(
             ("first:  ", "dim"),
             (f"it is {row.status}, so it is cancelled (waits up to 30 s for a worker)", "yellow"),
             indent=2,
+            hang=8,
         )
     if children:
         names = shortened(", ".join(children), 200)
-        screen.say(("beside: ", "dim"), (f"sub-runs keep what they were given: {names}", "yellow"), indent=2)
-    screen.say(("beside: ", "dim"), "forks of this run, exports and backups keep what they hold", indent=2)
+        screen.say(("beside: ", "dim"), (f"sub-runs keep what they were given: {names}", "yellow"), indent=2, hang=8)
+    screen.say(("beside: ", "dim"), "forks of this run, exports and backups keep what they hold", indent=2, hang=8)

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn, TextIO
@@ -72,11 +73,7 @@ class Screen:
             raise NotConfirmed(
                 "this asks to be confirmed and there is no terminal to ask on; nothing was done. Look first, then add --yes"
             )
-        self.err.print(Text(f"{question} [y/N] ", style="bold"), end="")
-        try:
-            said = sys.stdin.readline()
-        except UnicodeDecodeError:
-            said = ""
+        said = _answer(self.err, Text(f"{question} [y/N] ", style="bold"))
         if said.strip().lower() not in ("y", "yes"):
             raise NotConfirmed("not confirmed; nothing was done")
 
@@ -117,6 +114,18 @@ def _fail(screen: Screen, error: Exception, code: Exit) -> NoReturn:
         if location.shown not in message:
             screen.say(("store ", "dim"), safe(location.described), indent=10)
     raise typer.Exit(code)
+
+
+def _answer(console: Console, prompt: Text) -> str:
+    """A line from the keyboard. An event loop would hold Ctrl-C back until the line has come, so it is not asked."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        console.print(prompt, end="")
+        return sys.stdin.readline()
+    except UnicodeDecodeError:
+        return ""
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _data(error: Exception) -> dict[str, Any]:  # Any: JSON

@@ -7,6 +7,7 @@ and does not run the race again.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast, overload
 
 import anyio
@@ -71,9 +72,6 @@ class _Branches:
                     group.start_soon(work, group)
         except BaseExceptionGroup as raised:
             raise _signal(raised) from None
-        finally:
-            for index in set(indexes) - set(self.scopes):
-                _close(self.coroutines[index])
 
     async def _branch(self, index: int) -> None:
         with entered(Scope(self.execution, f"{self.path}.{index}", parent=self.parent)) as scope:
@@ -103,9 +101,15 @@ def _signal(raised: BaseExceptionGroup[BaseException]) -> BaseException:
     return raised
 
 
-def _close(coroutine: Awaitable[Any]) -> None:
-    if isinstance(coroutine, Coroutine):
-        coroutine.close()
+@contextmanager
+def _closing(branches: Sequence[Awaitable[Any]]) -> Iterator[None]:
+    """Whatever way the group ends, coroutines that were never begun are closed; closing a finished one does nothing."""
+    try:
+        yield
+    finally:
+        for branch in branches:
+            if isinstance(branch, Coroutine):
+                branch.close()
 
 
 @overload
@@ -125,13 +129,16 @@ async def parallel(*branches: Awaitable[Any], limit: int | None = None) -> tuple
         branches: Coroutines of steps, tools, agents, or async functions that call them.
         limit: How many run at once; all by default.
     """
+    with _closing(branches):
+        return await _parallel(branches, limit)
+
+
+async def _parallel(branches: Sequence[Awaitable[Any]], limit: int | None) -> tuple[Any, ...]:
     scope = enter("parallel")
     path = scope.next_path()
     execution = scope.execution
     past = execution.recall(path, "scope", "parallel")
     if past is not None and past.outcome is not None:
-        for branch in branches:
-            _close(branch)
         failure = past.outcome.payload(Failure)
         raise step_failed(execution.run, path, "parallel", failure.error, 1)
     if not branches:
@@ -180,6 +187,11 @@ async def timeout(branch: Awaitable[T], *, timeout_s: float) -> T:
 
 
 async def _race(name: str, branches: Sequence[Awaitable[Any]], *, bound_s: float | None = None) -> tuple[str, int, Any]:
+    with _closing(branches):
+        return await _raced(name, branches, bound_s)
+
+
+async def _raced(name: str, branches: Sequence[Awaitable[Any]], bound_s: float | None) -> tuple[str, int, Any]:
     scope = enter(name)
     path = scope.next_path()
     execution = scope.execution
@@ -204,12 +216,6 @@ async def _race(name: str, branches: Sequence[Awaitable[Any]], *, bound_s: float
 
 def _recorded_winner(execution: Execution, path: str, name: str, outcome: Any, group: _Branches) -> int:
     if outcome.kind == "scope.failed":
-        for branch in group.coroutines:
-            _close(branch)
         error: ErrorInfo = outcome.payload(Failure).error
         raise step_failed(execution.run, path, name, error, 1)
-    winner = int(bytes(outcome.payload(Outcome).output))
-    for index, branch in enumerate(group.coroutines):
-        if index != winner:
-            _close(branch)
-    return winner
+    return int(bytes(outcome.payload(Outcome).output))

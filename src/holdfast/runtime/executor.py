@@ -84,7 +84,11 @@ class Executor:
         group.start_soon(self._warn_of_stranded)
 
     async def _warn_of_stranded(self) -> None:
-        stranded = await self.app.stranded()
+        try:
+            stranded = await self.app.stranded()
+        except StoreError as error:
+            log.warning("worker %s can't tell whether runs are stranded: %s", self.worker, error)
+            return
         if stranded:
             log.warning(
                 "%d runs are stranded: no loaded code accepts their version; `holdfast runs --stranded` lists them",

@@ -7,6 +7,7 @@ conversation. A fallback's reply lowers the trust of the run (`DEGRADED`), and t
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,18 @@ from ..journal.blobs import content_of, make_shared
 from ..journal.conversation import parse
 from ..journal.raw import Kept, keep
 from ..journal.records import NO_RAW, Attempt, ErrorInfo, Failure, ModelOutcome
-from ..model import Message, ModelReply, ModelRequest, ModelSettings, ToolSpec
+from ..model import (
+    Message,
+    ModelReply,
+    ModelRequest,
+    ModelSettings,
+    Opaque,
+    Part,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolSpec,
+)
 from ..providers import Model, cost_microusd
 from ..tools import Retry
 from ..trust import PRIMARY, Trust, lowered
@@ -194,20 +206,31 @@ class Talk:
 
 
 def _storable(message: Message) -> Message:
-    """The message as UTF-8 can hold it: JSON text may name lone surrogates, which become "?". The raw bytes keep them."""
+    """The message as UTF-8 can hold it: JSON text may name lone surrogates. The raw bytes keep them.
+
+    In text they become "?"; arguments that hold one are kept as their JSON text, which is then refused like any other that is not valid.
+    """
     try:
         codec.encode(message)
     except UnicodeEncodeError:
-        return msgspec.convert(_replaced(msgspec.to_builtins(message)), Message)
+        return Message(message.role, tuple(_storable_part(part) for part in message.parts))
     return message
 
 
-def _replaced(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode(errors="replace").decode()
-    if isinstance(value, dict):
-        return {_replaced(key): _replaced(item) for key, item in value.items()}
-    return [_replaced(item) for item in value] if isinstance(value, list | tuple) else value
+def _storable_part(part: Part) -> Part:
+    if isinstance(part, ToolCall):
+        return ToolCall(_utf8(part.id), _utf8(part.name), json.dumps(part.arguments))
+    if isinstance(part, Text):
+        return Text(_utf8(part.text))
+    if isinstance(part, Thinking):
+        return Thinking(_utf8(part.text), part.signature)
+    if isinstance(part, Opaque):
+        return Opaque(part.kind, json.dumps(part.data))
+    return part
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 async def _recorded(execution: Execution, event: Event, node: str) -> tuple[Message, str]:

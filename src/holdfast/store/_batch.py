@@ -197,6 +197,8 @@ class Batch:
             raise NoteExists(request.run, key, taken)
 
     def _write(self, head: Head, request: Append) -> None:
+        if request.state is not None and head.no in self._stated:
+            self.flush()  # one state of a run at a time, and all of what came before it
         no, stream, events = head.no, int(request.stream), self._events
         for row in request.rows:
             events.append(no)
@@ -228,8 +230,6 @@ class Batch:
 
     def _state(self, head: Head, state: RunState) -> None:
         no = head.no
-        if no in self._stated:
-            self.flush()
         self._stated.add(no)
         missed = state.release and head.notes_seq > state.notes_seen and state.status not in FINISHED
         wake_ns = 0 if missed else state.wake_ns

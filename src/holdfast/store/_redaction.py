@@ -28,18 +28,19 @@ def redact(batch: Batch, *, run: str, rows: Sequence[tuple[Stream, int]] | None,
     batch.flush()
     new = {(int(note.stream), row.seq) for row in note.rows}
     kinds = {row.kind for row in note.rows}
+    asked = None if rows is None else set(rows)
     removed = 0
     for stream, seq, kind in connection.execute(
         "SELECT stream, seq, kind FROM events WHERE no = ? AND payload IS NOT NULL", (no,)
     ).fetchall():
-        wanted = kind not in kinds if rows is None else (stream, seq) in rows
+        wanted = kind not in kinds if asked is None else (stream, seq) in asked
         if wanted and (stream, seq) not in new:
             connection.execute(
                 "UPDATE events SET payload = NULL, salt = NULL WHERE no = ? AND stream = ? AND seq = ?",
                 (no, stream, seq),
             )
             removed += 1
-    if rows is None:
+    if asked is None:
         connection.execute("DELETE FROM blobs WHERE no = ?", (no,))
         connection.execute("UPDATE runs SET secret = NULL WHERE no = ?", (no,))
     return removed

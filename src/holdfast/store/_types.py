@@ -211,7 +211,9 @@ class Store(Protocol):
         of the bytes in any file. Only for runs without an owner. Returns how many rows lost their content."""
         ...
 
-    async def add_checkpoint(self, checkpoint: Checkpoint) -> None: ...
+    async def add_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Raises `SequenceConflict` (stream "checkpoints") unless its number follows that of the last one."""
+        ...
 
     # -- ownership ----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from ._types import Append, NewRun
 MAX_PENDING: Final = 8_192
 _MAX_BATCH: Final = 1_024
 _BYTES_PER_UNIT: Final = 64 * 1024
+_LINGER_S: Final = 0.01  # between looks for callers that are still held back, while closing
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,15 @@ class _Port:
                 future.set_exception(pending.error)
         self.let_in()
 
-    def let_in(self, *, all: bool = False) -> None:
+    def let_in(self) -> None:
         # One whose caller was cancelled goes too: others of its run may be chained on it.
-        while self.held_back and (all or self._units < self.bound):
-            self._send(self.held_back.popleft())
+        while self.held_back and self._units < self.bound:
+            self._send(self.held_back[0])
+            self.held_back.popleft()  # after it was sent: a writer that is about to end finds it in one place or the other
+
+    def let_all_in(self) -> None:
+        self.bound = sys.maxsize
+        self.let_in()
 
 
 class Writer:
@@ -137,6 +144,7 @@ class Writer:
         self._ports: dict[asyncio.AbstractEventLoop, _Port] = {}
         self._port: _Port | None = None
         self._closing = False
+        self._stopped = False
         self._thread = threading.Thread(target=self._serve, name=f"holdfast-writer {address}", daemon=True)
         self._thread.start()
 
@@ -186,22 +194,25 @@ class Writer:
         self._port = port
         return port
 
-    def close(self) -> None:
-        """Write what was accepted and end the thread. Blocking; idempotent."""
+    def stop(self) -> None:
+        """Take no more requests; what was accepted is written, then the thread ends. Idempotent; does not wait."""
         if not self._closing:
             self._closing = True
-            for port in self._ports.values():
-                port.let_in(all=True)
+            for port in list(self._ports.values()):
+                with contextlib.suppress(RuntimeError):  # a closed loop has nobody who waits
+                    port.loop.call_soon_threadsafe(port.let_all_in)
             self._queue.put("stop")
+
+    def join(self) -> None:
+        """Wait until all is written and the thread has ended."""
         self._thread.join()
 
     # -- in the thread ------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        closing = False
         try:
-            while not closing:
-                batch, closing = self._take()
+            while not (self._stopped and self._drained()):
+                batch = self._take()
                 if batch:
                     self._write(batch)
                     self._acknowledge(batch)
@@ -209,24 +220,29 @@ class Writer:
         finally:
             self._connection.close()
 
-    def _take(self) -> tuple[list[_Pending], bool]:
-        """What is waiting, at least one item, and whether it was the last."""
+    def _drained(self) -> bool:
+        ports = list(self._ports.values())
+        return not any(port.held_back and port.loop.is_running() for port in ports) and self._queue.empty()
+
+    def _take(self) -> list[_Pending]:
+        """What is waiting, once something is."""
         batch: list[_Pending] = []
         units = 0
-        item = self._queue.get()
-        while item != "stop":
-            if item == "look":
-                self._look()
-            else:
-                batch.append(item)
-                units += item.units
-            if units >= _MAX_BATCH:
-                return batch, False
-            try:
+        try:
+            item = self._queue.get(timeout=_LINGER_S if self._stopped else None)
+            while True:
+                if item == "look":
+                    self._look()
+                elif item == "stop":
+                    self._stopped = True
+                else:
+                    batch.append(item)
+                    units += item.units
+                    if units >= _MAX_BATCH:
+                        return batch
                 item = self._queue.get_nowait()
-            except Empty:
-                return batch, False
-        return batch, True
+        except Empty:
+            return batch
 
     def _look(self) -> None:
         with contextlib.suppress(sqlite3.Error):  # the next write says what is wrong
@@ -249,7 +265,7 @@ class Writer:
     def _one_by_one(self, batch: list[_Pending], error: Exception) -> None:
         """A value that SQLite can't take was in the batch: it fails alone, the others are written."""
         if len(batch) == 1:
-            batch[0].error = error
+            batch[0].error = translate(error, self._address) if isinstance(error, sqlite3.Error) else error
             return
         for pending in batch:
             pending.error = None

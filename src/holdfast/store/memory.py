@@ -186,6 +186,9 @@ class MemoryStore:
 
     async def add_checkpoint(self, checkpoint: Checkpoint) -> None:
         with self._open():
+            last = self._checkpoints[-1].number if self._checkpoints else None
+            if last is not None and checkpoint.number != last + 1:
+                raise SequenceConflict("", "checkpoints", checkpoint.number, last + 1)
             self._checkpoints.append(checkpoint)
         await asyncio.sleep(0)
 
@@ -353,7 +356,7 @@ class MemorySnapshot:
         self._waits = list(store._waits)
         self._blobs = {name: sorted(run.blobs.items()) for name, run in store._runs.items()}
         self._shared = sorted(store._shared.items())
-        self._checkpoints = sorted(store._checkpoints, key=lambda checkpoint: checkpoint.number)
+        self._checkpoints = list(store._checkpoints)
 
     def runs(self) -> Iterator[RunRow]:
         return iter(self._runs)

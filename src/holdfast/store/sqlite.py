@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from ..errors import StoreClosed, StoreUnavailable
+from ..errors import SequenceConflict, StoreClosed, StoreUnavailable
 from . import _ownership, _reads
 from ._batch import Batch
 from ._faults import typed
@@ -45,7 +46,8 @@ class SqliteStore:
         self._locks = WorkerLocks(path.with_name(path.name + ".workers"))
         self._looked_at = 0.0
         self._seen_changes = 0
-        self._closed: asyncio.Future[None] | None = None
+        self._closed = False
+        self._ending = threading.Lock()
         with typed(address):
             self._identity = _identity(path)
             writing = connect(path, address)
@@ -74,15 +76,16 @@ class SqliteStore:
         return self._address
 
     async def close(self) -> None:
-        if self._closed is None:
-            self._closed = asyncio.ensure_future(asyncio.to_thread(self._shut))
-        await asyncio.shield(self._closed)
+        self._closed = True
+        self._writer.stop()
+        await asyncio.to_thread(self._end)
 
-    def _shut(self) -> None:
-        self._writer.close()
-        self._reader.shutdown()
-        self._reading.close()
-        self._locks.drop()
+    def _end(self) -> None:
+        self._writer.join()
+        with self._ending:  # invariant: the connection is closed once and by nobody who is still reading
+            self._reader.shutdown()
+            self._reading.close()
+            self._locks.drop()
 
     # -- writes -------------------------------------------------------------------------------------------------------
 
@@ -102,11 +105,7 @@ class SqliteStore:
         truncate_log(connection, self._address)
 
     async def add_checkpoint(self, checkpoint: Checkpoint) -> None:
-        c = checkpoint
-        values = (c.number, c.at_ns, c.body, c.hash, c.signature, c.key_id)
-        await self._write(
-            lambda batch: batch.connection.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)", values)
-        )
+        await self._write(partial(add_checkpoint, checkpoint=checkpoint))
 
     # -- ownership ----------------------------------------------------------------------------------------------------
 
@@ -212,6 +211,7 @@ class SqliteStore:
         with typed(self._address), contextlib.closing(connect(self._path, self._address)) as connection:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("BEGIN")
+            connection.execute("SELECT name FROM meta").fetchone()  # only the first read fixes the moment
             yield SqliteSnapshot(connection)
 
     # -- inside -------------------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ class SqliteStore:
             return read(self._reading)
 
     def _refuse_closed(self) -> None:
-        if self._closed is not None:
+        if self._closed:
             raise StoreClosed(self._address)
 
     def _still_there(self) -> None:
@@ -253,3 +253,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
+
+
+def add_checkpoint(batch: Batch, *, checkpoint: Checkpoint) -> None:
+    """Inside the writer's transaction. Raises `SequenceConflict` when another one was sealed meanwhile."""
+    c = checkpoint
+    (last,) = batch.connection.execute("SELECT max(number) FROM checkpoints").fetchone()
+    if last is not None and c.number != last + 1:
+        raise SequenceConflict("", "checkpoints", c.number, last + 1)
+    batch.connection.execute(
+        "INSERT INTO checkpoints VALUES (?, ?, ?, ?, ?, ?)", (c.number, c.at_ns, c.body, c.hash, c.signature, c.key_id)
+    )

@@ -62,6 +62,8 @@ class Typed(Generic[T]):
             self._plain: Any = Any if annotation in (inspect.Parameter.empty, object) else annotation
             self._trivial = self._plain if self._plain in _TRIVIAL else None
             self._decode = msgspec.json.Decoder(self._plain).decode
+        elif "<locals>" in repr(annotation):  # its own annotations name what only the declaring function knows
+            self.adapter.rebuild(raise_errors=False, _types_namespace=_local_names())
 
     @property
     def adapter(self) -> Any:
@@ -141,12 +143,18 @@ def hints(fn: Callable[..., object]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(fn, localns=names, include_extras=True)
     except NameError:
-        frame = inspect.currentframe()
-        while frame is not None:  # the function that declares `fn` is one of the callers; nearest first
-            for name, value in frame.f_locals.items():
-                names.setdefault(name, value)
-            frame = frame.f_back
-        return typing.get_type_hints(fn, localns=names, include_extras=True)
+        return typing.get_type_hints(fn, localns={**_local_names(), **names}, include_extras=True)
+
+
+def _local_names() -> dict[str, Any]:
+    """Names local to the callers, the nearest first: whoever declares a function or type is one of them."""
+    names: dict[str, Any] = {}
+    frame = inspect.currentframe()
+    while frame is not None:
+        for name, value in frame.f_locals.items():
+            names.setdefault(name, value)
+        frame = frame.f_back
+    return names
 
 
 def _enclosed(fn: Callable[..., object]) -> dict[str, Any]:
