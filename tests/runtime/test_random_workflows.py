@@ -23,6 +23,7 @@ import holdfast as hf
 from holdfast.errors import HoldfastError, StepFailed, StoreUnavailable, TimedOut, ToolFailed
 from holdfast.journal import TERMINAL
 from holdfast.journal.records import Outcome
+from holdfast.runtime.clock import SystemClock
 from holdfast.store import Store, Stream
 from holdfast.store.memory import MemoryStore
 from holdfast.testing import FaultyStore, check_replay
@@ -32,6 +33,16 @@ from tests.runtime.support import SOON_S, flow, opened
 Program = list[Any]  # Any: nested JSON
 Interruption = tuple[Literal["before", "after", "leave"], int]
 AGAIN = hf.Retry(attempts=3, base_s=0.0)
+
+
+class LaterClock(SystemClock):
+    """Real time, set forward between one process and the next: a parent whose child ended unheard looks again after half a minute."""
+
+    def __init__(self) -> None:
+        self.later_s = 0
+
+    def now_ns(self) -> int:
+        return super().now_ns() + self.later_s * 1_000_000_000
 
 
 @dataclass
@@ -118,7 +129,7 @@ async def send(node: int, fails: int) -> int:
     return node
 
 
-@hf.tool(effect="irreversible")
+@hf.tool(effect="irreversible", timeout_s=0.02)
 async def needs_a_person(node: int, fails: int) -> int:
     WORLD.effects[node] += 1
     return node
@@ -284,9 +295,11 @@ async def people(app: hf.App) -> None:
         await anyio.sleep(0.002)
 
 
-async def drive(store: FaultyStore, program: Program, leave_at: int | None) -> bytes | None:
+async def drive(
+    store: FaultyStore, program: Program, leave_at: int | None = None, clock: SystemClock | None = None
+) -> bytes | None:
     """Work on the run until it has an answer (its JSON), the store crashed, or it is time to leave."""
-    async with opened(INTERPRET, CHILD, store=store) as app, anyio.create_task_group() as group:
+    async with opened(INTERPRET, CHILD, store=store, clock=clock) as app, anyio.create_task_group() as group:
         group.start_soon(people, app)
         answer = None
         try:
@@ -325,22 +338,23 @@ async def completed_bodies(store: Store) -> set[int]:
 
 async def check(program: Program, interruptions: list[Interruption]) -> None:
     WORLD.__init__()  # type: ignore[misc]  # a new world in the place where the tools look
-    straight = await drive(FaultyStore(MemoryStore()), program, None)
+    straight = await drive(FaultyStore(MemoryStore()), program)
     assert straight is not None, "the straight run does not end"
     once = dict(WORLD.effects)
 
     WORLD.__init__()  # type: ignore[misc]
-    inner = MemoryStore()
+    inner, clock = MemoryStore(), LaterClock()
     for how, at in interruptions:
         before = await completed_bodies(inner)
         counted = Counter(WORLD.bodies)
         store = FaultyStore(inner, at=at if how != "leave" else None, when="after" if how == "after" else "before")
-        await drive(store, program, at if how == "leave" else None)
+        await drive(store, program, at if how == "leave" else None, clock)
         await store.revive()
+        clock.later_s += 31
         assert all(WORLD.bodies[node] == counted[node] for node in before), "a decided body ran again"
     store = FaultyStore(inner)
     before, counted = await completed_bodies(inner), Counter(WORLD.bodies)
-    answer = await drive(store, program, None)
+    answer = await drive(store, program, clock=clock)
     if answer is None:
         raise AssertionError(f"the resumed run does not end: {await _told(inner)}")
     assert answer == straight

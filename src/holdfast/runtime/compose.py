@@ -130,6 +130,8 @@ async def parallel(*branches: Awaitable[Any], limit: int | None = None) -> tuple
         limit: How many run at once; all by default.
     """
     with _closing(branches):
+        if limit is not None and limit < 1:
+            raise WorkflowDefect("hf.parallel", f"limit is how many branches run at once, at least 1, not {limit}")
         return await _parallel(branches, limit)
 
 
@@ -165,9 +167,10 @@ async def first(*branches: Awaitable[T]) -> tuple[int, T]:
     The winner is recorded; a replay runs that branch alone. A branch that fails ends the race with its error. An effect that is out in
     a losing branch is given a grace time to answer; what stays unknown is in doubt and goes to a person before the run ends.
     """
-    if len(branches) < 2:
-        raise WorkflowDefect("hf.first", "a race needs at least two branches")
-    _, winner, result = await _race("first", branches)
+    with _closing(branches):
+        if len(branches) < 2:
+            raise WorkflowDefect("hf.first", "a race needs at least two branches")
+        _, winner, result = await _race("first", branches)
     return winner, result
 
 

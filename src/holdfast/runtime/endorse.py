@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from ..errors import EndorsementRejected, OpenType, Rejected, WorkflowDefect
@@ -90,6 +91,8 @@ async def endorse(value: Any, by: Validator[T]) -> Value[T]:
     if not isinstance(by, Validator):
         raise WorkflowDefect("hf.endorse", "takes a function declared with @hf.validator(version=...)")
     scope = enter(by.name)
+    if scope.doomed:
+        await anyio.lowlevel.checkpoint()
     execution = scope.execution
     path = scope.next_path()
     given = value.value if isinstance(value, Value) else value

@@ -266,6 +266,9 @@ class Executor:
         except Abandon as lost:
             abandoned = True
             log.warning("run %s is abandoned here without writing: %s", run, lost)
+        except Exception:
+            abandoned = True
+            log.exception("run %s: Holdfast itself failed; what is recorded stays, and the run is taken up again", run)
         finally:
             self.running.pop(run, None)
             self._scopes.pop(run, None)
@@ -301,11 +304,14 @@ class Executor:
         execution.ended = ended
         if state.wake_ns is not None and (self._next_wake_ns is None or state.wake_ns < self._next_wake_ns):
             self._next_wake_ns = state.wake_ns
-        parent = execution.started.parent
-        if parent is not None and ended.status in TERMINAL:
-            await self.app.child_ended(parent, execution.run)
-        if ended.status == "cancelled":
-            await self.app.cancel_children(execution.run)
+        try:
+            parent = execution.started.parent
+            if parent is not None and ended.status in TERMINAL:
+                await self.app.child_ended(parent, execution.run)
+            if ended.status == "cancelled":
+                await self.app.cancel_children(execution.run)
+        except (StoreError, JournalError) as error:  # the run has ended; a parent that waits looks again by itself
+            log.warning("run %s ended, but its family could not be told: %s", execution.run, error)
 
     def look_after(self, run: str) -> None:
         """The run may be ours without being driven: its start was stored, but not acknowledged."""

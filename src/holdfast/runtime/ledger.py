@@ -92,6 +92,8 @@ class ToolCallStep:
     async def result(self) -> Any:
         """Return the recorded outcome, or bring one about. Raises `ToolFailed` or one of its kinds, live and replayed alike."""
         execution, tool = self.execution, self.tool
+        if self.scope.doomed:
+            await anyio.lowlevel.checkpoint()
         past = execution.recall(self.path, "tool", tool.name, self.args) if self.path in execution.history else None
         if past is not None and past.outcome is not None:
             return self._recorded(past)

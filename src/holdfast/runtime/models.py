@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from ..errors import JournalMismatch, ModelError
@@ -83,6 +84,8 @@ class Talk:
         """
         scope, asker = self.scope, self.asker
         execution = scope.execution
+        if scope.doomed:
+            await anyio.lowlevel.checkpoint()
         path = scope.next_path()
         node, blobs = execution.conversation.extend(self.node, tuple(self.unsent))
         self.messages += self.unsent

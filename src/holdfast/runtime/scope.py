@@ -34,9 +34,10 @@ class Scope:
 
     `busy` names the step whose body is running in this scope. `deadline` is the deadline in force when the scope was made: an earlier
     one seen by a step means that a bare cancel scope stands in between. `cancelled`: this branch lost; its cancellation is ours.
+    `doomed`: that cancellation is due at the next `await`; no body may begin before it.
     """
 
-    __slots__ = ("busy", "cancelled", "deadline", "execution", "index", "owner", "parent", "prefix")
+    __slots__ = ("busy", "cancelled", "deadline", "doomed", "execution", "index", "owner", "parent", "prefix")
 
     def __init__(self, execution: Execution, path: str, *, parent: Scope | None = None) -> None:
         self.execution = execution
@@ -46,6 +47,7 @@ class Scope:
         self.owner = asyncio.current_task()
         self.busy: str | None = None
         self.cancelled = False
+        self.doomed = False
         self.deadline = anyio.current_effective_deadline()
 
     def next_path(self) -> str:
@@ -84,9 +86,10 @@ def enter(step: str) -> Scope:
     if scope.owner is not asyncio.current_task():
         raise execution.defective(UnscopedStep(step, "it was called from a task that does not own the scope"))
     if anyio.current_effective_deadline() < scope.deadline:
-        raise execution.defective(
-            UnscopedStep(step, "a bare cancel scope with a deadline stands around it, whose outcome no journal has")
-        )
+        if not scope.closing:
+            why = "a bare cancel scope with a deadline stands around it, whose outcome no journal has"
+            raise execution.defective(UnscopedStep(step, why))
+        scope.doomed = True  # its group was decided in this very turn of the loop
     return scope
 
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import anyio
+import anyio.lowlevel
 import msgspec
 from anyio import to_thread
 
@@ -132,6 +133,8 @@ async def perform(
         BudgetExceeded: Recorded as the outcome; the body did not run.
     """
     execution = scope.execution
+    if scope.doomed:
+        await anyio.lowlevel.checkpoint()
     past = execution.recall(path, kind, name, asked) if path in execution.history else None
     if past is not None and past.outcome is not None:
         return recorded_result(execution, past, output)
