@@ -32,6 +32,7 @@ HoldfastError
 │   ├── RunNeedsAttention
 │   ├── ResultTimeout
 │   ├── NotWaiting            nothing with this id waits
+│   ├── TooEarly              a lost request may still arrive
 │   └── AlreadyDecided
 ├── ToolError
 │   ├── ToolFailed            the typed failure that law 8 asks for
@@ -422,6 +423,15 @@ class NotWaiting(WorkflowError):
 
     def __str__(self) -> str:
         return f"{self.id}: {self.why}. Nothing was recorded; `holdfast approvals` lists what waits"
+
+
+@dataclass(eq=False)
+class TooEarly(WorkflowError):
+    id: str
+    wait_s: float
+
+    def __str__(self) -> str:
+        return f'{self.id}: the lost request may still arrive; say "retry" in {self.wait_s:.0f} s. Nothing was recorded'
 
 
 @dataclass(eq=False)

@@ -27,6 +27,7 @@ import msgspec
 import holdfast as hf
 from holdfast.errors import HoldfastError, RunNeedsAttention
 from holdfast.journal.codec import decode_header
+from holdfast.runtime.clock import SystemClock
 from holdfast.store import Append, NewRun, open_store
 from holdfast.testing.faults import Act, FaultyStore, When
 from holdfast.trust import Trust
@@ -38,7 +39,7 @@ class Work(msgspec.Struct, kw_only=True):
     """What a child does: start the runs (as a client would again after a crash), drive them, and say how each ended.
 
     `at`, `when`, `act`: the write that the child does not survive. `kill_after_s`: when the nursery kills it from outside.
-    `wait_s`: how long it waits for an answer.
+    `wait_s`: how long it waits for an answer. `later_s`: how far its wall clock is ahead.
     """
 
     do: str
@@ -53,6 +54,7 @@ class Work(msgspec.Struct, kw_only=True):
     lease_s: float = 10.0
     kill_after_s: float | None = None
     wait_s: float = 6.0
+    later_s: float = 0.0
 
 
 _pipe = -1
@@ -83,11 +85,21 @@ class AcknowledgingStore(FaultyStore):
             say("acknowledged", kind=row.kind, path=path, **place)
 
 
+class LaterClock(SystemClock):
+    def __init__(self, later_s: float) -> None:
+        self._later_ns = round(later_s * 1e9)
+
+    def now_ns(self) -> int:
+        return super().now_ns() + self._later_ns
+
+
 async def _work(work: Work) -> None:
     inner = await open_store(work.db)
     store = AcknowledgingStore(inner, at=work.at, when=work.when, act=work.act)
     workflow = hf.runtime.REGISTRY.named(work.workflow)
-    async with hf.open(store=store, lease_s=work.lease_s, poll_s=0.02) as app, anyio.create_task_group() as group:
+    async with hf.open(
+        store=store, clock=LaterClock(work.later_s), lease_s=work.lease_s, poll_s=0.02
+    ) as app, anyio.create_task_group() as group:
 
         async def one(id: str) -> None:
             run = await app.start(workflow, *work.input, id=id, label=Trust(work.label))

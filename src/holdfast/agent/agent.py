@@ -65,6 +65,11 @@ class Agent(Generic[T]):
                 f"agent {name}",
                 "needs max_steps of at least 1 and tools of distinct names, none beginning with answer_",
             )
+        secret = next((t.name for t in tools if t.arguments.takes_secrets), None)
+        if secret is not None:
+            raise WorkflowDefect(
+                f"agent {name}", f"tool {secret} takes a secret as an argument; a model must not choose which"
+            )
         self.name = name
         self.tools = {t.name: t for t in tools}
         self.output = output

@@ -69,10 +69,7 @@ async def _settle(
             raise NotNow(await _what_result(app, asked))
         # The verdict is spelled out and the id names one effect, so a script needs no --yes; a person at a terminal is asked.
         screen.confirm(f"record that it {_said(verdict)}, as {safe(by)}?", yes=yes or not sys.stdin.isatty())
-        try:
-            await app.settle(id, verdict, result=result, by=by, why=why)
-        except ValueError as too_early:
-            raise NotNow(str(too_early)) from too_early
+        await app.settle(id, verdict, result=result, by=by, why=why)
     screen.json({"settled": verdict, "by": by, "why": why, "result": result} | asked.json())
     screen.text(("settled ", "bold"), safe(f"{id}: {verdict}, by {by}"))
     say_who_goes_on(screen, asked.run)

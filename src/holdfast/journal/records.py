@@ -145,7 +145,10 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One failed try. `fault`: error | timeout | empty | malformed | implausible; `delay_s`: the pause before the next."""
+    """One failed try. `fault`: error | timeout | empty | malformed | implausible; `delay_s`: the pause before the next.
+
+    `via`: the route of a model, or what was tried instead; `last`: no further try on that route.
+    """
 
     n: int
     fault: str
@@ -153,6 +156,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     via: str = ""
     delay_s: float = 0.0
     started_ns: int = 0
+    last: bool = False
 
 
 class ReadRef(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,9 +10,7 @@ from ._wire import Exchange
 
 SHOWN_CHARS: Final = 500
 
-TRANSIENT_STATUS: Final = frozenset(
-    {408, 409, 425, 429}
-)  # 409: both SDKs count a lock time-out among those to repeat
+TRANSIENT_STATUS: Final = frozenset({408, 409, 425, 429})  # 409: both SDKs count a lock time-out among those to repeat
 
 # An account that is used up is reported with a 400, 402, 403 or 429: to wait does not help.
 USED_UP: Final = (

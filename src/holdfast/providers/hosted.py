@@ -143,9 +143,7 @@ class HostedModel:
             model_settings=_settings(request.settings, timeout_s),
             model_request_parameters=ModelRequestParameters(
                 function_tools=[_tool(spec) for spec in request.tools],
-                instruction_parts=[pai.InstructionPart(content=request.instructions)]
-                if request.instructions
-                else [],
+                instruction_parts=[pai.InstructionPart(content=request.instructions)] if request.instructions else [],
             ),
             instrument=False,
         )
@@ -165,9 +163,7 @@ class HostedModel:
         variable = KEY_VARIABLE.get(self._dialect, "OPENAI_API_KEY")
         key = os.environ.get(variable, "").strip()
         if not key and self._base_url is None:
-            raise ModelError(
-                self._name, f"no key: set {variable} or pass api_key. Nothing was sent", sent=False
-            )
+            raise ModelError(self._name, f"no key: set {variable} or pass api_key. Nothing was sent", sent=False)
         return key
 
     def _credential(self, key: str) -> tuple[str, str] | None:
@@ -203,9 +199,7 @@ class HostedModel:
                 timeout=timeout,
                 http_client=http_client,
             )
-            return AnthropicModel(
-                self._model, provider=AnthropicProvider(anthropic_client=anthropic), profile=PROFILE
-            )
+            return AnthropicModel(self._model, provider=AnthropicProvider(anthropic_client=anthropic), profile=PROFILE)
         from openai import AsyncOpenAI
         from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
         from pydantic_ai.providers.openai import OpenAIProvider
@@ -250,18 +244,14 @@ def _tool(spec: ToolSpec) -> ToolDefinition:
     )
 
 
-def _to_pydantic(
-    messages: Iterable[Message], route: str, *, native_errors: bool
-) -> Iterator[pai.ModelMessage]:
+def _to_pydantic(messages: Iterable[Message], route: str, *, native_errors: bool) -> Iterator[pai.ModelMessage]:
     for assistant, group in groupby(messages, key=lambda message: message.role == "assistant"):
         if assistant:
             yield from (_to_response(message, route) for message in group)
         else:
             # One request for all that stands between two replies: Anthropic wants the results of one turn
             # together.
-            yield pai.ModelRequest(
-                [_to_request_part(m, p, route, native_errors) for m in group for p in m.parts]
-            )
+            yield pai.ModelRequest([_to_request_part(m, p, route, native_errors) for m in group for p in m.parts])
 
 
 def _to_request_part(message: Message, part: Part, route: str, native_errors: bool) -> pai.ModelRequestPart:
@@ -295,9 +285,7 @@ def _to_response(message: Message, route: str) -> pai.ModelResponse:
     return pai.ModelResponse(parts, **origin)
 
 
-def _to_response_part(
-    message: Message, part: Part, details: Mapping[str, Any], route: str
-) -> pai.ModelResponsePart:
+def _to_response_part(message: Message, part: Part, details: Mapping[str, Any], route: str) -> pai.ModelResponsePart:
     known = {name: details[name] for name in ("id", "provider_name", "provider_details") if name in details}
     match part:
         case Text(text):
@@ -386,9 +374,7 @@ def _details(response: pai.ModelResponse) -> Opaque | None:
     for place, part in enumerate(response.parts):
         if isinstance(part, pai.TextPart | pai.ThinkingPart | pai.ToolCallPart):
             known = _as_json(part)
-            kept = {
-                n: known[n] for n in ("id", "provider_name", "provider_details") if known.get(n) is not None
-            }
+            kept = {n: known[n] for n in ("id", "provider_name", "provider_details") if known.get(n) is not None}
             if kept:
                 of_part[str(place)] = kept
     if not of_part:
@@ -419,9 +405,7 @@ def _usage(usage: RequestUsage, raw: bytes) -> Usage | None:
         input_tokens=reported(usage.input_tokens, "input_tokens", "prompt_tokens"),
         output_tokens=reported(usage.output_tokens, "output_tokens", "completion_tokens"),
         cache_read_tokens=reported(usage.cache_read_tokens, "cached_tokens", "cache_read_input_tokens"),
-        cache_write_tokens=reported(
-            usage.cache_write_tokens, "cache_write_tokens", "cache_creation_input_tokens"
-        ),
+        cache_write_tokens=reported(usage.cache_write_tokens, "cache_write_tokens", "cache_creation_input_tokens"),
     )
     return None if counts == Usage() else counts
 

@@ -32,13 +32,7 @@ def cost_microusd(
     Returns: `None` when the provider, the model, its price or a needed count is unknown: never 0 for unknown
         (law 10).
     """
-    if (
-        not provider
-        or not model
-        or usage is None
-        or usage.input_tokens is None
-        or usage.output_tokens is None
-    ):
+    if not provider or not model or usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
     from genai_prices import Usage as Tokens
 

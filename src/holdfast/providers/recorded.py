@@ -39,9 +39,7 @@ class RecordedModel:
         KeyError: There is no conversation of that key.
     """
 
-    def __init__(
-        self, name: str, conversations: Mapping[str, Sequence[Turn]], *, key: str | None = None
-    ) -> None:
+    def __init__(self, name: str, conversations: Mapping[str, Sequence[Turn]], *, key: str | None = None) -> None:
         self._name = name
         self._index = _Index(conversations)
         self._key = self._index.known_key(key)

@@ -303,7 +303,7 @@ class App:
         """Say what became of an effect in doubt: "happened" (with its `result`), "retry" (it did not), or "give-up". Returns the run.
 
         Raises:
-            NotWaiting, AlreadyDecided: As `approve`. ValueError: No such verdict, or too early to try again.
+            NotWaiting, AlreadyDecided: As `approve`. TooEarly: To try again. WorkflowDefect: No such verdict.
         """
         return await self._told(await decisions.settle(self.journal, id, verdict, result=result, by=by, why=why))
 
@@ -382,9 +382,9 @@ class App:
         if executor is None:
             raise WorkflowDefect("app.drain", "this app was opened with worker=False: nothing runs here")
         while True:
-            if not executor.running:
+            if not executor.is_busy():
                 due_ns = await self.store.next_wake_ns(self.registry.versions())
-                if not executor.running and (due_ns is None or due_ns > self.journal.clock.now_ns()):
+                if not executor.is_busy() and (due_ns is None or due_ns > self.journal.clock.now_ns()):
                     return
             await anyio.sleep(0.005)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -12,6 +12,7 @@ import anyio
 from anyio import to_thread
 
 from ..journal.records import ErrorInfo
+from ..model import Secret
 from ..tools import Tool
 from .failures import describe
 from .scope import Scope
@@ -39,6 +40,7 @@ async def issue(
     args: bytes,
     key: str | None,
     record: Callable[[bytes], Awaitable[T]],
+    secrets: Mapping[str, Secret],
 ) -> tuple[T] | Fault:
     """Call the function once. Returns what `record` makes of the result as JSON, or what was wrong.
 
@@ -48,7 +50,7 @@ async def issue(
         Abandon: The lease ended; nothing was issued (law 6).
     """
     execution = scope.execution
-    arguments = tool.arguments.decode(args)
+    arguments = tool.arguments.decode(args, secrets)
     arguments.update(dict.fromkeys(tool.arguments.injected, key))
     if tool.has_effect and not execution.may_issue():
         why = f"run {execution.run}, step {path}: the lease ended before {tool.name} was issued"

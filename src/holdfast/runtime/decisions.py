@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ..errors import AlreadyDecided, NotJson, NotWaiting
+from ..errors import AlreadyDecided, NotJson, NotWaiting, TooEarly, WorkflowDefect
 from ..journal import Event, Journal, codec
 from ..journal.records import Doubt, Note, Settled, Waiting
 from ..tools import encode_json
@@ -48,13 +48,13 @@ async def decide(journal: Journal, id: str, *, approved: bool, by: str, why: str
 async def settle(journal: Journal, id: str, verdict: str, *, result: object, by: str, why: str) -> str:
     """Record what became of an effect in doubt, and return the run."""
     if verdict not in VERDICTS:
-        raise ValueError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}; nothing was recorded")
+        raise WorkflowDefect(f"verdict {verdict!r}", f"it is one of {', '.join(VERDICTS)}; nothing was recorded")
     run, event = await waiting_event(journal, id)
     if event.kind != "tool.doubt":
         raise NotWaiting(id, f"run {run} has no effect in doubt under this id")
     early_s = (event.payload(Doubt).may_retry_from_ns - journal.clock.now_ns()) / 1e9
     if verdict == "retry" and early_s > 0:
-        raise ValueError(f"{id}: the lost request may still arrive; try again in {early_s:.0f} s. Nothing was recorded")
+        raise TooEarly(id, early_s)
     said = Settled(verdict, None, by, why, json_of(result, run, "settlement"))
     note = Note(id, msgspec.Raw(codec.encode(said)), by, why, label=PRIMARY)
     await _once(journal, run, id, "note.settle", note, key=f"settle:{id}:{event.seq}")

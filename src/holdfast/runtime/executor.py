@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -62,6 +63,7 @@ class Executor:
         self.poll_s = poll_s
         self.running: dict[str, Execution] = {}
         self.reserved = 0  # slots for runs that are being started here
+        self.claiming = 0  # claims and take-ups under way: runs that may be about to be in memory
         self.stopping = False
         self.ended_events = 0  # events of runs that left the memory since the last checkpoint
         self._sealed_ns = journal.clock.boot_ns()
@@ -183,13 +185,27 @@ class Executor:
         while (free := self.free()) > 0:
             versions = self._known_versions()
             limit = min(free, CLAIM_AT_ONCE)
-            claimed = await self.store.claim(self.worker, versions, now_ns=self.journal.clock.now_ns(), limit=limit)
-            for one in claimed:
-                self.begin(one)
+            with self._under_way():
+                now_ns = self.journal.clock.now_ns()
+                claimed = await self.store.claim(self.worker, versions, now_ns=now_ns, limit=limit)
+                for one in claimed:
+                    self.begin(one)
             if len(claimed) < limit:
                 self._next_wake_ns = await self.store.next_wake_ns(versions)
                 return
             await anyio.lowlevel.checkpoint()
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        self.claiming += 1
+        try:
+            yield
+        finally:
+            self.claiming -= 1
+
+    def is_busy(self) -> bool:
+        """Whether a run is in memory or on its way there."""
+        return bool(self.running) or self.reserved > 0 or self.claiming > 0
 
     def _known_versions(self) -> Sequence[tuple[str, str]]:
         self._versions = self.registry.versions()
@@ -321,18 +337,19 @@ class Executor:
     async def _take_up_again(self, run: str, epoch: int | None) -> None:
         """A run that was abandoned because the store or the lease failed may still be ours: read it again and go on."""
         delay_s = TAKE_UP_S
-        while not self.stopping:
-            await anyio.sleep(delay_s)
-            delay_s = min(2 * delay_s, 5.0)
-            try:
-                row = await self.store.run(run)
-                if row is None or row.worker != self.worker or run in self.running:
-                    return
-                if epoch is not None and row.epoch != epoch:
-                    return
-                if self.lease_holds():
-                    events = await self.store.rows(run, Stream.RUN)
-                    self.begin(Claimed(row, events, await self.store.rows(run, Stream.NOTES)))
-                    return
-            except StoreError as error:
-                log.warning("run %s can't be taken up again yet: %s", run, error)
+        with self._under_way():
+            while not self.stopping:
+                await anyio.sleep(delay_s)
+                delay_s = min(2 * delay_s, 5.0)
+                try:
+                    row = await self.store.run(run)
+                    if row is None or row.worker != self.worker or run in self.running:
+                        return
+                    if epoch is not None and row.epoch != epoch:
+                        return
+                    if self.lease_holds():
+                        events = await self.store.rows(run, Stream.RUN)
+                        self.begin(Claimed(row, events, await self.store.rows(run, Stream.NOTES)))
+                        return
+                except StoreError as error:
+                    log.warning("run %s can't be taken up again yet: %s", run, error)

@@ -11,6 +11,8 @@ contract is a fault like an error, and a fault that stays is a typed failure, ne
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import anyio
@@ -19,6 +21,7 @@ import msgspec
 
 from ..errors import GivenUp, JournalMismatch, NotJson, ToolFailed, ToolInputInvalid, ToolOutputInvalid
 from ..journal.records import Attempt, Doubt, ErrorInfo, Failure, Intent, Outcome, Settled
+from ..model import Secret
 from ..tools import Done, Effect, NotDone, Reconciled, Tool, Unknown
 from ..tools.decide import after_unknown, args_hash, effect_key
 from ..trust import PRIMARY, Label, Trust, Value, lowered, meet
@@ -44,7 +47,9 @@ class RunCaller:
             canonical, labelled = tool.arguments.from_call(args, kwargs)
         except (ValueError, TypeError) as error:
             return await refuse_arguments(scope, tool, path, {"args": args, **kwargs}, str(error))
-        return await ToolCallStep(scope, tool, path, canonical, labelled).result()
+        secrets = {name: value for name, value in kwargs.items() if isinstance(value, Secret)}
+        secrets |= {n: v for n, v in zip(tool.arguments.positional, args, strict=False) if isinstance(v, Secret)}
+        return await ToolCallStep(scope, tool, path, canonical, labelled, secrets).result()
 
 
 async def call_for_model(scope: Scope, tool: Tool[..., Any], arguments: dict[str, Any] | str) -> tuple[str, Any]:
@@ -77,8 +82,15 @@ class ToolCallStep:
     """One call of one tool, from arguments to recorded outcome."""
 
     def __init__(
-        self, scope: Scope, tool: Tool[..., Any], path: str, args: bytes, labelled: dict[str, Value[Any]]
+        self,
+        scope: Scope,
+        tool: Tool[..., Any],
+        path: str,
+        args: bytes,
+        labelled: dict[str, Value[Any]],
+        secrets: Mapping[str, Secret] = MappingProxyType({}),
     ) -> None:
+        self.secrets = secrets
         self.scope = scope
         self.execution: Execution = scope.execution
         self.tool = tool
@@ -94,7 +106,7 @@ class ToolCallStep:
         execution, tool = self.execution, self.tool
         if self.scope.doomed:
             await anyio.lowlevel.checkpoint()
-        past = execution.recall(self.path, "tool", tool.name, self.args) if self.path in execution.history else None
+        past = execution.recall(self.path, "tool", tool.name, self.args)
         if past is not None and past.outcome is not None:
             return self._recorded(past)
         if execution.budget is not None:
@@ -294,7 +306,7 @@ class ToolCallStep:
         async def record(encoded: bytes) -> Any:
             return await self._complete(encoded, key=key, read_key=read_key)
 
-        return await issue(self.scope, self.tool, self.path, self.args, key, record)
+        return await issue(self.scope, self.tool, self.path, self.args, key, record, self.secrets)
 
     def _may_retry(self, fault: Fault) -> bool:
         listed = fault.error is None or fault.kind in OUTPUT_FAULTS or isinstance(fault.error, self.tool.retry.on)

@@ -87,34 +87,36 @@ class Talk:
         if scope.doomed:
             await anyio.lowlevel.checkpoint()
         path = scope.next_path()
-        node, blobs = execution.conversation.extend(self.node, tuple(self.unsent))
-        self.messages += self.unsent
-        self.unsent = []
+        sent = tuple(self.unsent)
+        node, blobs = execution.conversation.extend(self.node, sent)
         self.calls += 1
-        past = execution.recall(path, "model", asker.agent) if execution.history else None
+        past = execution.recall(path, "model", asker.agent)
         if past is not None and past.outcome is not None:
             reply, self.node = await _recorded(execution, past.outcome, node)
         else:
-            await execution.within_budget("model", path, asker.agent, b"null")
-            tries = len(past.attempts) if past is not None else 0
-            reply, self.node = await self._live(path, node, blobs, tries)
-        self.messages.append(reply)
+            if execution.budget is not None:
+                await execution.within_budget("model", path, asker.agent, b"null")
+            tried = [event.payload(Attempt) for event in past.attempts] if past is not None else []
+            reply, self.node = await self._live(path, node, blobs, (*self.messages, *sent), tried)
+        # Only now: what a failed call did not get across is sent, and recorded, with the next one.
+        self.messages += (*sent, reply)
+        self.unsent = []
         return reply
 
     async def _live(
-        self, path: str, node: str, blobs: tuple[tuple[bytes, bytes], ...], tries: int
+        self,
+        path: str,
+        node: str,
+        blobs: tuple[tuple[bytes, bytes], ...],
+        messages: tuple[Message, ...],
+        tried: Sequence[Attempt],
     ) -> tuple[Message, str]:
         execution, asker = self.scope.execution, self.asker
         started_ns = execution.clock.now_ns()
-        reply, route, tries, error = await self._over_routes(path, tries)
+        reply, route, tries, error = await self._over_routes(path, messages, tried)
         if reply is None:
-            info = (
-                describe(error)
-                if error is not None
-                else ErrorInfo("holdfast.errors.ModelError", "no attempts were left")
-            )
-            await execution.fail("model", path, asker.agent, b"null", info, attempts=tries, started_ns=started_ns)
-            raise step_failed(execution.run, path, asker.agent, info, tries) from error
+            await execution.fail("model", path, asker.agent, b"null", error, attempts=tries, started_ns=started_ns)
+            raise step_failed(execution.run, path, asker.agent, error, tries)
         message = _storable(reply.message)
         reply_node, reply_blobs = execution.conversation.extend(node, (message,))
         raw_blobs, raw_request, raw_response = self._raw(reply)
@@ -145,35 +147,38 @@ class Talk:
         execution.charge(outcome)
         return message, reply_node
 
-    async def _over_routes(self, path: str, tries: int) -> tuple[ModelReply | None, int, int, ModelError | None]:
+    async def _over_routes(
+        self, path: str, messages: tuple[Message, ...], tried: Sequence[Attempt]
+    ) -> tuple[ModelReply | None, int, int, ErrorInfo]:
         """Try the routes in order; tries made before a crash count. Returns reply, index of the route, tries, the last error."""
-        asker, scope = self.asker, self.scope
+        asker, execution = self.asker, self.scope.execution
         request = ModelRequest(
-            instructions=asker.instructions, messages=tuple(self.messages), tools=asker.tools, settings=asker.settings
+            instructions=asker.instructions, messages=messages, tools=asker.tools, settings=asker.settings
         )
-        each = asker.retry.attempts
-        error: ModelError | None = None
-        while tries < each * len(asker.routes):
-            index = tries // each
-            tries += 1
+        info = tried[-1].error if tried else ErrorInfo("holdfast.errors.ModelError", "there is no route")
+        tries = len(tried)
+        index = sum(attempt.last for attempt in tried)
+        here = next((n for n, attempt in enumerate(reversed(tried)) if attempt.last), tries)
+        while index < len(asker.routes):
+            tries, here = tries + 1, here + 1
             try:
-                return await self._once(asker.routes[index], request, path), index, tries, None
-            except ModelError as raised:
-                error = raised
-            last_here = tries % each == 0 or not error.transient
-            delay_s = (
-                0.0
-                if last_here
-                else max(asker.retry.delay_s(scope.execution.run, path, tries), error.retry_after_s or 0.0)
-            )
-            if last_here:
-                tries = (index + 1) * each
-            await scope.execution.record(
-                "model.attempt", path, asker.agent,
-                Attempt(tries, "error", describe(error), asker.routes[index].name, delay_s, scope.execution.clock.now_ns()),
-            )  # fmt: skip
-            await scope.execution.nap(delay_s, path, asker.agent)
-        return None, 0, tries, error
+                return await self._once(asker.routes[index], request, path), index, tries, info
+            except ModelError as error:
+                info, transient, at_least_s = describe(error), error.transient, error.retry_after_s or 0.0
+            except Exception as error:
+                if error is execution.halted:
+                    raise
+                # A route that breaks in a way of its own has failed like one that says so.
+                info, transient, at_least_s = describe(error), False, 0.0
+            last = here >= asker.retry.attempts or not transient
+            delay_s = 0.0 if last else max(asker.retry.delay_s(execution.run, path, tries), at_least_s)
+            attempt = Attempt(tries, "error", info, asker.routes[index].name, delay_s, execution.clock.now_ns(), last)
+            await execution.record("model.attempt", path, asker.agent, attempt)
+            if last:
+                index, here = index + 1, 0
+            else:
+                await execution.nap(delay_s, path, asker.agent)
+        return None, index, tries, info
 
     async def _once(self, route: Model, request: ModelRequest, path: str) -> ModelReply:
         scope = self.scope

@@ -135,7 +135,7 @@ async def perform(
     execution = scope.execution
     if scope.doomed:
         await anyio.lowlevel.checkpoint()
-    past = execution.recall(path, kind, name, asked) if path in execution.history else None
+    past = execution.recall(path, kind, name, asked)
     if past is not None and past.outcome is not None:
         return recorded_result(execution, past, output)
     if execution.budget is not None:

@@ -197,8 +197,8 @@ class Batch:
             raise NoteExists(request.run, key, taken)
 
     def _write(self, head: Head, request: Append) -> None:
-        if request.state is not None and head.no in self._stated:
-            self.flush()  # one state of a run at a time, and all of what came before it
+        if request.state is not None and (head.no in self._stated or head.no in self._noted):
+            self.flush()  # what states and notes do to a run depends on their order
         no, stream, events = head.no, int(request.stream), self._events
         for row in request.rows:
             events.append(no)

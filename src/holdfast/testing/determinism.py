@@ -16,7 +16,7 @@ import msgspec
 
 from ..errors import BudgetExceeded, NoResult
 from ..journal import Event, Journal
-from ..journal.records import NO_RAW, Finished, Outcome, RunEnded, Started
+from ..journal.records import NO_RAW, Budget, Finished, Outcome, RunEnded, Started
 from ..model import Escalated
 from ..runtime import REGISTRY, App, Registry, Workflow
 from ..runtime.clock import SystemClock
@@ -199,6 +199,7 @@ class _Replaying(Execution):
             may_issue=lambda: False,
             app=None,
         )
+        self.budget = Budget()  # so that every step asks `within_budget` before it goes live
         self.asked: list[Asked] = []
         self.live_step: Asked | None = None
 
@@ -210,7 +211,7 @@ class _Replaying(Execution):
     async def within_budget(self, kind: str, path: str, name: str, asked: bytes) -> None:
         self._stop(kind, path, name, asked)
 
-    async def record(self, kind: str, path: str, name: str, record: msgspec.Struct, **given: Any) -> int:
+    async def record(self, kind: str, path: str, name: str, record: msgspec.Struct, **given: Any) -> None:
         self._stop(kind.partition(".")[0], path, name, b"null")
 
     async def wait(self, pending: Pending) -> Event | None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from ..model import Secret
 from ..trust import Value
 from .typed import hints
 
@@ -29,7 +32,7 @@ class Arguments:
             p for p in self.signature.parameters if injected is not None and annotations.get(p) is injected
         )
         self._injected = frozenset(self.injected)
-        self._positional = tuple(
+        self.positional = tuple(
             name
             for name, parameter in self.signature.parameters.items()
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY and name not in self._injected
@@ -62,9 +65,9 @@ class Arguments:
 
         Raises `ValueError` with what does not fit, in words for whoever made the call.
         """
-        given = dict(zip(self._positional, args, strict=False))
+        given = dict(zip(self.positional, args, strict=False))
         if (
-            len(args) > len(self._positional)
+            len(args) > len(self.positional)
             or not given.keys().isdisjoint(kwargs)
             or not self._injected.isdisjoint(kwargs)
         ):
@@ -79,16 +82,24 @@ class Arguments:
 
     def from_model(self, arguments: dict[str, Any] | str) -> bytes:
         """Canonical JSON of what a model wrote. Raises `ValueError` with a message that the model can act on."""
+        encoded = b"" if isinstance(arguments, str) else msgspec.json.encode(arguments)
+        if b'"$secret"' in encoded:
+            raise ValueError(f"{self._name}: a reference to a secret can't come from a model")
         if isinstance(arguments, str):
             raise ValueError(
                 f"the arguments of {self._name} must be one JSON object with {self._expected()}; they are not valid JSON"
             )
-        return self._canonical(lambda: self.model.model_validate_json(msgspec.json.encode(arguments), strict=True))
+        return self._canonical(lambda: self.model.model_validate_json(encoded, strict=True))
 
-    def decode(self, canonical: bytes) -> dict[str, Any]:
-        """The arguments as the function gets them."""
+    def decode(self, canonical: bytes, secrets: Mapping[str, Secret] = MappingProxyType({})) -> dict[str, Any]:
+        """The arguments as the function gets them; `secrets` by name as the caller gave them, with their resolvers."""
         model = self.model.model_validate_json(canonical)
-        return {name: getattr(model, name) for name in self._fields}
+        return {name: getattr(model, name) for name in self._fields} | dict(secrets)
+
+    @property
+    def takes_secrets(self) -> bool:
+        """Whether an argument is a secret; such a tool is not for models."""
+        return any(kind is Secret or Secret in typing.get_args(kind) for kind in self._fields.values())
 
     def _canonical(self, validate: Callable[[], BaseModel]) -> bytes:
         from pydantic import ValidationError
