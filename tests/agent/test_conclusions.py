@@ -8,10 +8,11 @@ import pytest
 
 import holdfast as hf
 from holdfast.agent import Conclusion
+from holdfast.store import Stream
 from holdfast.store.memory import MemoryStore
 from holdfast.trust import Trust
 from tests.agent.support import Draft, agent_of, asking, completed, refused
-from tests.runtime.support import SOON_S, flow, opened
+from tests.runtime.support import SOON_S, flow, opened, until_status
 
 
 def fewer(now: Draft, earlier: Draft) -> str | None:
@@ -139,8 +140,7 @@ async def test_what_was_found_is_recorded_and_stays_on_replay() -> None:
     workflow = flow(look)
     async with opened(workflow, store=store) as app:
         run = await app.start(workflow, id="looking")
-        while (await run.status()).status != "waiting":
-            pass
+        await until_status(app, run.id, "waiting")
     await answered(store, "b", 3)
     async with opened(workflow, store=store) as app:
         await app.run("looking").signal("go")
@@ -169,7 +169,7 @@ async def test_the_subject_stands_nowhere_in_a_header() -> None:
         events = await client.events("a")
         assert not any("Mallow" in event.name + event.path for event in events)
         with store.snapshot() as snapshot:
-            assert not [row for row in snapshot.rows("a", hf.runtime.app.Stream.RUN) if b"Mallow" in row.header]
+            assert not [row for row in snapshot.rows("a", Stream.RUN) if b"Mallow" in row.header]
 
 
 # -- confidence and trust --------------------------------------------------------------------------------------------------
@@ -200,12 +200,11 @@ async def test_a_low_confidence_lowers_the_trust_of_the_run_and_every_one_is_kep
 
 
 async def test_the_lowest_confidence_on_the_way_is_the_runs() -> None:
-    sure, _ = agent_of(completed(confidence=0.9))
+    sure, _ = agent_of(completed(confidence=0.9), completed(confidence=0.9))
     unsure, _ = agent_of(completed(confidence=0.6))
 
     async def handle() -> None:
         for agent in (sure, unsure, sure):
-            agent._models[0]._requests.clear()  # type: ignore[union-attr]  # the script begins anew
             await agent.run("?")
 
     workflow = flow(handle)

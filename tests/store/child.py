@@ -1,6 +1,7 @@
 """What a test runs in a process of its own: `python -m tests.store.child MODE PATH ...`. It tells by lines on its standard output."""
 
 import asyncio
+import itertools
 import os
 import resource
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from holdfast.errors import SequenceConflict, StoreError
 from holdfast.store import Store, Stream, open_store
+from holdfast.store._schema import prepare
 from tests.contracts.streams import NOW_NS, VERSIONS, Pen, new_run
 
 LEASE_S = 60.0
@@ -87,7 +89,15 @@ async def fill(store: Store) -> None:
     tell("again", row.seq + 1)
 
 
+def create_for_ever(folder: Path) -> None:
+    for number in itertools.count():
+        prepare(folder / f"{number}.db", str(number))
+        tell(number)
+
+
 async def main(mode: str, path: str, *more: str) -> None:
+    if mode == "create":
+        create_for_ever(Path(path))
     store = await open_store(Path(path))
     try:
         if mode == "append":

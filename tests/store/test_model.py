@@ -17,6 +17,8 @@ from holdfast.errors import RunExists
 from holdfast.store import FINISHED, Append, Claimed, RunState, Store, Stream, Wait, open_store
 from tests.contracts.streams import NOW_NS, VERSIONS, Pen, new_run
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 RUNS = st.sampled_from(["a", "b", "c"])

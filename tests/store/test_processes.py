@@ -1,5 +1,7 @@
 """Several processes on one file, killed and stopped at will. Law 5 and law 6 as far as the store keeps them."""
 
+# ruff: noqa: ASYNC240  # the files are small and nothing else runs in the loop
+import asyncio
 import signal
 from pathlib import Path
 
@@ -38,6 +40,20 @@ async def test_what_was_acknowledged_is_there_after_a_kill(path: Path, lines: in
         assert row.hash == rows[-1].hash
     assert await store.reap() == ["child"]
     await store.close()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.003, 0.006, 0.009, 0.012, 0.015])
+async def test_a_store_whose_creation_was_killed_can_be_opened(tmp_path: Path, after_s: float) -> None:
+    with child("create", tmp_path) as process:
+        line(process)
+        await asyncio.sleep(after_s)
+        process.kill()
+        made = rest(process)
+    for path in sorted(tmp_path.glob("*.db")):
+        store = await open_store(path)
+        assert await store.count() == {}
+        await store.close()
+    assert len(list(tmp_path.glob("*.db"))) >= len(made)
 
 
 async def test_the_runs_of_a_killed_worker_can_be_claimed_at_once(path: Path) -> None:
