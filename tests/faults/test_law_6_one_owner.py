@@ -48,7 +48,8 @@ def test_law_6_a_worker_stopped_past_its_lease_does_no_second_effect_and_writes_
     time.sleep(LEASE_S * 1.1)
     taken = nursery.work(db, workflow, id, effects.port, id, lease_s=LEASE_S)
     between = after.stored(db, id)
-    assert nursery.go_on(stopped.pid).end == "done"
+    continued = nursery.go_on(stopped.pid)
+    assert continued.end == "done", continued.said
     final = after.stored(db, id)
 
     in_doubt = bool(taken.of("waits"))

@@ -100,6 +100,7 @@ class Execution:
         may_issue: Callable[[], bool],
         app: Any,  # Any: the App, for sub-runs; typed it would import in a circle
     ) -> None:
+        self.loop = asyncio.get_running_loop()
         self.journal = journal
         self.clock: Clock = journal.clock
         self.log = log

@@ -11,7 +11,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import anyio
 
@@ -37,14 +38,27 @@ class Scope:
     `doomed`: that cancellation is due at the next `await`; no body may begin before it.
     """
 
-    __slots__ = ("busy", "cancelled", "deadline", "doomed", "execution", "index", "owner", "parent", "prefix")
+    __slots__ = (
+        "busy",
+        "cancelled",
+        "deadline",
+        "doomed",
+        "execution",
+        "index",
+        "innermost",
+        "owner",
+        "parent",
+        "prefix",
+    )
 
     def __init__(self, execution: Execution, path: str, *, parent: Scope | None = None) -> None:
         self.execution = execution
         self.prefix = f"{path}." if path else ""
         self.parent = parent
         self.index = 0
-        self.owner = asyncio.current_task()
+        # The loop is passed: finding it costs a system call on Python 3.11, and this is asked at every step.
+        self.owner = asyncio.current_task(execution.loop)
+        self.innermost = _innermost_scope(self.owner)
         self.busy: str | None = None
         self.cancelled = False
         self.doomed = False
@@ -83,14 +97,28 @@ def enter(step: str) -> Scope:
         raise execution.halted
     if scope.busy is not None:
         raise execution.defective(UnscopedStep(step, f"it was called inside the body of {scope.busy}"))
-    if scope.owner is not asyncio.current_task():
+    task = asyncio.current_task(execution.loop)
+    if scope.owner is not task:
         raise execution.defective(UnscopedStep(step, "it was called from a task that does not own the scope"))
-    if anyio.current_effective_deadline() < scope.deadline:
+    innermost = _innermost_scope(task)
+    if (innermost is None or innermost is not scope.innermost) and anyio.current_effective_deadline() < scope.deadline:
         if not scope.closing:
             why = "a bare cancel scope with a deadline stands around it, whose outcome no journal has"
             raise execution.defective(UnscopedStep(step, why))
         scope.doomed = True  # its group was decided in this very turn of the loop
     return scope
+
+
+try:  # private to anyio, and only a short cut: without it the deadline is asked for at every step
+    from anyio._backends._asyncio import _task_states
+except ImportError:
+    _task_states = WeakKeyDictionary()
+
+
+def _innermost_scope(task: asyncio.Task[Any] | None) -> object:
+    """The innermost cancel scope around a task; `None`: unknown."""
+    state = None if task is None else _task_states.get(task)
+    return None if state is None else state.cancel_scope
 
 
 def current_scope() -> Scope | None:

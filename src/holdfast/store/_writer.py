@@ -75,6 +75,7 @@ class _Port:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, put: Callable[[_Pending], None], bound: int) -> None:
         self.loop = loop
+        self.thread = threading.get_ident()
         self.bound = bound
         self.courtesy = Courtesy(loop)
         self.held_back: deque[_Pending] = deque()
@@ -155,9 +156,11 @@ class Writer:
 
     def port(self) -> _Port:
         """The side of the running loop."""
-        loop = asyncio.get_running_loop()
+        # A running loop that was used from this thread before is the running loop: asking asyncio for it costs a system call.
         port = self._port
-        return port if port is not None and port.loop is loop else self._port_of(loop)
+        if port is not None and port.thread == threading.get_ident() and port.loop.is_running():
+            return port
+        return self._port_of(asyncio.get_running_loop())
 
     def post(self, job: Job) -> None:
         """Write without anybody waiting for it; when it fails, nobody hears of it."""
