@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-
 from pydantic import BaseModel, Field
 
 import holdfast as hf
@@ -113,5 +112,3 @@ async def outcomes(app: hf.App, run: str = "r") -> list[ModelOutcome]:
 async def stored_messages(app: hf.App, run: str = "r") -> tuple[Message, ...]:
     """The whole conversation of a run as the store has it."""
     return await conversation.read(app.store, run, (await outcomes(app, run))[-1].reply)
-
-

@@ -73,9 +73,8 @@ def test_whatever_is_read_fits_the_shown_schema_and_whatever_does_not_is_refused
     )
     try:
         answer = read(ToolCall("c", "answer_completed", said), output=Annotated[int, Ge(0)])
-    except InvalidAnswer as error:
+    except InvalidAnswer:
         assert not fits
-        assert str(error)
     else:
         assert fits
         assert isinstance(answer, hf.Completed)
@@ -240,7 +239,9 @@ async def test_high_confidence_without_a_source_escalates_with_the_answer_attach
 
 
 async def test_high_confidence_with_enough_sources_is_an_answer_and_at_the_bound_none_is_needed() -> None:
-    agent, _ = agent_of([look("c1"), look("c2", "B2")], completed(confidence=0.95, sources=["c1", "c2"]), sources_needed=2)
+    agent, _ = agent_of(
+        [look("c1"), look("c2", "B2")], completed(confidence=0.95, sources=["c1", "c2"]), sources_needed=2
+    )
     assert isinstance(await answer_of(agent), hf.Completed)
     agent, _ = agent_of(completed(confidence=0.9))
     assert isinstance(await answer_of(agent), hf.Completed)

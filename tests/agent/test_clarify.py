@@ -33,9 +33,7 @@ async def test_a_clarify_is_the_result_until_there_is_a_reply_and_then_the_same_
         status = await run.status()
         assert (status.status, [wait.kind for wait in status.waits]) == ("waiting", ["reply"])
         await run.reply("pieces")
-        assert await run.result(timeout_s=SOON_S) == hf.Completed(
-            result=Draft(sku="A1", quantity=2), confidence=0.8
-        )
+        assert await run.result(timeout_s=SOON_S) == hf.Completed(result=Draft(sku="A1", quantity=2), confidence=0.8)
         assert await kinds(app) == [
             "run.started", "model.completed 0.0", "reply.waiting 0.1", "run.parked", "reply.completed 0.1",
             "model.completed 0.2", "answer.completed 0.3", "run.finished",
@@ -117,7 +115,9 @@ class Child:
 
     def __init__(self, db: Path) -> None:
         command = [sys.executable, str(CHILD), str(db)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)})
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}
+        )
         self.said: list[dict[str, Any]] = []  # Any: JSON
 
     def until(self, word: str) -> dict[str, Any]:

@@ -16,7 +16,19 @@ from holdfast.model import Message, ModelReply, Text, ToolCall, ToolResult, Usag
 from holdfast.testing import ScriptedModel
 from holdfast.trust import Trust
 from tests.agent.support import (
-    AT_ONCE, Draft, agent_of, answer_of, asking, completed, look, outcomes, refused, says, stock, stored_messages, told,
+    AT_ONCE,
+    Draft,
+    agent_of,
+    answer_of,
+    asking,
+    completed,
+    look,
+    outcomes,
+    refused,
+    says,
+    stock,
+    stored_messages,
+    told,
 )  # fmt: skip
 from tests.runtime.support import SOON_S, flow, kinds, opened, result, until_asked
 
@@ -29,8 +41,7 @@ async def test_each_call_is_a_step_in_the_scope_of_the_agent() -> None:
 
     async def handle() -> hf.Answer[Draft]:
         await before()
-        first = await agent.run("one")
-        return first
+        return await agent.run("one")
 
     workflow = flow(handle)
     async with opened(workflow) as app:
@@ -57,7 +68,7 @@ async def test_the_input_is_the_first_message_as_text_or_as_json() -> None:
 
 async def until_not_asked(app: hf.App, id: str) -> None:
     with anyio.fail_after(SOON_S):
-        while id in [wait.id for _, wait in await app.approvals()]:
+        while id in [wait.id for _, wait in await app.approvals()]:  # noqa: ASYNC110  # the store has no event to wait for
             await anyio.sleep(0.001)
 
 
@@ -156,7 +167,7 @@ async def test_a_render_that_breaks_does_not_lose_the_result(broken: Any) -> Non
     async def count() -> dict[str, int]:
         return {"pieces": 7}
 
-    agent, model = agent_of(ToolCall("c1", "count", {}), completed(), tools=[count])
+    agent, _ = agent_of(ToolCall("c1", "count", {}), completed(), tools=[count])
     workflow = asking(agent)
     async with opened(workflow) as app:
         await app.start(workflow, "?", id="r")
@@ -265,9 +276,7 @@ async def test_agents_side_by_side_keep_their_own_conversations() -> None:
     def reply(request: Any) -> ToolCall:
         return completed({"sku": request.messages[0].text, "quantity": 1})
 
-    agent: hf.Agent[Draft] = hf.Agent(
-        "desk", model=ScriptedModel(reply), instructions="", output=Draft, retry=AT_ONCE
-    )
+    agent: hf.Agent[Draft] = hf.Agent("desk", model=ScriptedModel(reply), instructions="", output=Draft, retry=AT_ONCE)
 
     async def handle() -> list[str]:
         return [a.result.sku for a in await hf.parallel(*[agent.run(f"S{n}") for n in range(5)])]

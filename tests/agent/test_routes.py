@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import anyio
 import pytest
 
@@ -189,10 +191,8 @@ async def test_after_a_crash_tries_that_were_made_count() -> None:
     workflow = asking(agent)
     store = FaultyStore(MemoryStore(), at=4, when="before")  # start, two attempts, then it dies
     async with opened(workflow, store=store) as app:
-        try:
+        with contextlib.suppress(HoldfastError):
             await app.start(workflow, "?", id="r")
-        except HoldfastError:
-            pass
         await until(lambda: store.fired)
     await store.revive()
     (again,) = chain([BUSY, completed()])

@@ -93,13 +93,14 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 async def until_status(app: hf.App, run: str, *status: str) -> None:
-    """Wait until a run is stored with one of these statuses."""
+    """Wait until a run is stored, with one of these statuses."""
+    row = None
     with anyio.move_on_after(SOON_S):
-        while (await app.journal.run(run)).status not in status:
+        while (row := await app.store.run(run)) is None or row.status not in status:
             await anyio.sleep(0.001)
         return
-    last = (await app.events(run))[-1]
-    raise AssertionError(f"run {run} is {(await app.journal.run(run)).status}, its last event {last.kind}: {last.json()}")
+    events = await kinds(app, run) if row is not None else []
+    raise AssertionError(f"run {run} is {row and row.status}: {', '.join(events)}")
 
 
 async def until_asked(app: hf.App, count: int = 1) -> list[Wait]:

@@ -351,7 +351,7 @@ async def test_what_waits_for_something_else_can_not_be_approved() -> None:
             await app.approve(wait.id, by="x")
         with pytest.raises(NotWaiting):
             await app.settle(wait.id, "happened", by="x")
-        with pytest.raises(ValueError, match="a verdict is"):
+        with pytest.raises(HoldfastError, match="one of happened, retry, give-up"):
             await app.settle(wait.id, "maybe", by="x")
 
 
@@ -400,6 +400,9 @@ async def test_a_person_settles_a_doubt_and_the_run_goes_on_as_they_said_through
                 await anyio.sleep(0.001)
     await store.revive()
     async with opened(workflow, store=store) as app:
+        if (verdict, crash) == ("retry", "before tool.completed"):  # it was sent again, and nobody knows how that ended
+            (wait,) = await until_asked(app)
+            await app.settle(wait.id, "happened", result="sent", by="the clerk")
         assert await result(app) == expected
         assert await app.approvals() == []
         await check_replay(app, "r")
@@ -432,7 +435,7 @@ async def test_try_again_is_offered_only_once_the_lost_request_can_not_arrive_an
     async with opened(workflow, clock=clock) as app:
         await app.start(workflow, id="r")
         (wait,) = await until_asked(app)
-        with pytest.raises(ValueError, match="may still arrive"):
+        with pytest.raises(HoldfastError, match="may still arrive"):
             await app.settle(wait.id, "retry", by="the clerk")
         clock.jump(101)
         await app.settle(wait.id, "retry", by="the clerk")
@@ -639,7 +642,7 @@ async def test_an_effect_that_is_out_when_the_run_is_cancelled_may_still_answer(
         return 1
 
     async def work() -> int:
-        return await send()
+        return await send() + await quick(1)
 
     workflow = flow(work)
     async with opened(workflow) as app:

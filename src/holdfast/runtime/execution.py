@@ -7,7 +7,7 @@ are live. It decides little; steps, tools, waits decide in their own modules.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -236,7 +236,7 @@ class Execution:
 
     # -- outcomes -----------------------------------------------------------------------------------------------------
 
-    async def complete(
+    def complete(
         self,
         kind: str,
         path: str,
@@ -245,10 +245,11 @@ class Execution:
         *,
         adds: Label = PRIMARY,
         state: RunState | None = None,
-    ) -> None:
-        await self.record(f"{kind}.completed", path, name, outcome, adds=adds, state=state)
+    ) -> Awaitable[None]:
+        """Record the outcome of a step; durable once it was awaited. When it can't be recorded the run is abandoned."""
         self.open_intents.pop(path, None)
         self.spent.steps += 1
+        return self.record(f"{kind}.completed", path, name, outcome, adds=adds, state=state)
 
     async def fail(
         self,

@@ -6,7 +6,7 @@ Law 1: a step whose outcome stands here is never done again; whoever asks for it
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -129,8 +129,7 @@ def _received(event: Event) -> int | None:
     return event.payload(Outcome).received if event.kind.endswith(".completed") else event.payload(Failure).received
 
 
-@dataclass(frozen=True, slots=True)
-class OpenIntent:
+class OpenIntent(NamedTuple):
     """An effect that was about to be issued and has no outcome."""
 
     tool: str

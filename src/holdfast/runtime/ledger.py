@@ -11,7 +11,7 @@ contract is a fault like an error, and a fault that stays is a typed failure, ne
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
@@ -299,14 +299,14 @@ class ToolCallStep:
 
     # -- attempts -----------------------------------------------------------------------------------------------------
 
-    async def _issue(self, key: str | None) -> tuple[Any] | Fault:
+    def _issue(self, key: str | None) -> Awaitable[tuple[Any] | Fault]:
         self.started_ns = self.execution.clock.now_ns()
         read_key = self._read_key() if self.tool.effect is Effect.READ else None
 
-        async def record(encoded: bytes) -> Any:
-            return await self._complete(encoded, key=key, read_key=read_key)
+        def record(encoded: bytes) -> Awaitable[Any]:
+            return self._complete(encoded, key=key, read_key=read_key)
 
-        return await issue(self.scope, self.tool, self.path, self.args, key, record, self.secrets)
+        return issue(self.scope, self.tool, self.path, self.args, key, record, self.secrets)
 
     def _may_retry(self, fault: Fault) -> bool:
         listed = fault.error is None or fault.kind in OUTPUT_FAULTS or isinstance(fault.error, self.tool.retry.on)

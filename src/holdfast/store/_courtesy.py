@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import Final
 
-_LOOK_EVERY_S: Final = 0.05
+_LOOK_EVERY_S: Final = 0.02
 _PAUSE_S: Final = 0.001
 
 

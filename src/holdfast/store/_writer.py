@@ -121,7 +121,7 @@ class _Port:
 
 
 class Writer:
-    """See the module. `connect` is called in the thread that uses the connection, once it is needed and after it broke.
+    """See the module. From here on the connection belongs to the thread, which closes it.
 
     Args:
         still_there: Raises when the file behind the connection is gone; asked before each batch.
