@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer.main
@@ -91,12 +92,10 @@ def test_every_law_is_named_with_a_test_or_as_not_yet_there(page: Path) -> None:
 
 
 def test_the_state_table_is_the_one_of_the_code() -> None:
-    statuses = [status for status in Status.__args__ if any(before == status for before, _ in TRANSITIONS)]
-    kinds = list(dict.fromkeys(kind for _, kind in TRANSITIONS))
-    expected = [[f"`{kind}`", *(TRANSITIONS.get((status, kind), "-") for status in statuses)] for kind in kinds]  # type: ignore[call-overload]  # status is one of them
-    assert rows(ARCHITECTURE, "### The states of a run") == [["`run.started`", *("-" for _ in statuses)], *expected] or expected == rows(
-        ARCHITECTURE, "### The states of a run"
-    )
+    statuses: list[Status] = [s for s in get_args(Status) if any(before == s for before, _ in TRANSITIONS)]
+    kinds = dict.fromkeys(kind for _, kind in TRANSITIONS)
+    expected = [[f"`{kind}`", *(TRANSITIONS.get((status, kind), "-") for status in statuses)] for kind in kinds]
+    assert rows(ARCHITECTURE, "### The states of a run") == expected
 
 
 def test_every_kind_of_event_is_described() -> None:
@@ -113,14 +112,14 @@ def test_every_kind_of_event_is_described() -> None:
 
 def test_every_damage_that_an_audit_tells_is_described() -> None:
     operating = ROOT / "docs" / "guide" / "operating.md"
-    assert [cell[0].strip("`") for cell in rows(operating, "### What the audit says")] == list(Damage.__args__)
+    assert [cell[0].strip("`") for cell in rows(operating, "### What the audit says")] == list(get_args(Damage))
 
 
 # -- the reference ----------------------------------------------------------------------------------------------------
 
 
 def test_every_public_name_is_in_the_reference_once() -> None:
-    described = re.findall(r"^\| `hf\.(\w+)` \|", REFERENCE.read_text(), re.MULTILINE)
+    described = [row[0].strip("`").removeprefix("hf.") for row in rows(REFERENCE, "## Public names")]
     assert sorted(described) == sorted(hf.__all__)
 
 
@@ -169,8 +168,8 @@ def test_every_command_is_in_the_readme_and_in_the_reference() -> None:
     for name, command in typer.main.get_command(holdfast).commands.items():  # type: ignore[attr-defined]  # a group
         commands |= {f"{name} {inner}" for inner in command.commands} if hasattr(command, "commands") else {name}
     for page, heading in ((README, "## Commands"), (REFERENCE, "## Commands")):
-        described = {re.match(r"`holdfast ((?:audit )?\w+)", row[0])[1] for row in rows(page, heading)}  # type: ignore[index]
-        assert described == commands, name_of(page)
+        described = re.findall(r"`holdfast ((?:audit )?\w+)", " ".join(row[0] for row in rows(page, heading)))
+        assert sorted(described) == sorted(commands), name_of(page)
 
 
 def test_every_exit_code_is_in_the_reference() -> None:

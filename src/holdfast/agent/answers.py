@@ -88,8 +88,11 @@ class AnswerTools:
             raise InvalidAnswer(f"{call.name} must be the only call, made after you have read all results")
         if isinstance(call.arguments, str):
             raise InvalidAnswer(f"the arguments of {call.name} are not a JSON object")
+        encoded = encode_json(call.arguments)
+        if b'"$secret"' in encoded:
+            raise InvalidAnswer("a reference to a secret can't come from a model")
         try:
-            said = self._models[call.name].model_validate_json(encode_json(call.arguments), strict=True)
+            said = self._models[call.name].model_validate_json(encoded, strict=True)
         except ValidationError as error:
             raise InvalidAnswer(_said(error)) from error
         if isinstance(said, _Clarify):

@@ -153,7 +153,13 @@ class Journal:
     async def note(
         self, run: str, kind: str, note: Note, *, key: str | None = None, state: RunState | None = None
     ) -> int:
-        """Append a note, durably; idempotent by `key`. Returns its number, or that of the note which has the key already.
+        """Append a note, durably; idempotent by `key`. Returns its number, or that of the note which has the key already."""
+        return (await self.note_once(run, kind, note, key=key, state=state))[0]
+
+    async def note_once(
+        self, run: str, kind: str, note: Note, *, key: str | None = None, state: RunState | None = None
+    ) -> tuple[int, bool]:
+        """As `note`; also whether it was written now.
 
         Anyone may write notes, so another writer can be first: the note is then chained anew on the head that is there.
         """
@@ -164,8 +170,8 @@ class Journal:
             except SequenceConflict:
                 continue
             except NoteExists as exists:
-                return exists.seq
-            return request.rows[0].seq
+                return exists.seq, False
+            return request.rows[0].seq, True
 
     async def seal_note(
         self, run: str, kind: str, note: Note, *, key: str | None = None, state: RunState | None = None

@@ -71,7 +71,9 @@ def json_of(value: object, run: str, what: str) -> msgspec.Raw:
 
 async def _once(journal: Journal, run: str, id: str, kind: str, note: Note, *, key: str) -> None:
     """Append the note; the same decision again is the same note, another one comes too late."""
-    seq = await journal.note(run, kind, note, key=key)
+    seq, written = await journal.note_once(run, kind, note, key=key)
+    if written:
+        return
     there = (await journal.notes(run, after=seq - 1))[0]
     record = there.payload(Note)
     if (there.kind, bytes(record.value)) != (kind, bytes(note.value)):

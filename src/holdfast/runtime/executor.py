@@ -309,7 +309,10 @@ class Executor:
             log.exception("run %s: Holdfast itself failed", execution.run)
             execution.halted = error
             ended = Ended("run.attention", RunEnded(describe(error)), "attention")
-        with anyio.CancelScope(shield=True):
+        if started.parent is None:  # the last append is on its way whatever happens here
+            await self._end(execution, ended)
+            return
+        with anyio.CancelScope(shield=True):  # the parent is to be told
             await self._end(execution, ended)
 
     async def _end(self, execution: Execution, ended: Ended) -> None:

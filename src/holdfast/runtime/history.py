@@ -24,10 +24,11 @@ STEP_TYPES = frozenset(
 class Past:
     """All recorded events of one step."""
 
-    __slots__ = ("attempts", "doubts", "intents", "outcome", "settled", "waiting")
+    __slots__ = ("_completed", "attempts", "doubts", "intents", "outcome", "settled", "waiting")
 
     def __init__(self) -> None:
         self.outcome: Event | None = None
+        self._completed: Outcome | None = None
         self.waiting: Event | None = None
         self.attempts: list[Event] = []
         self.intents: list[Event] = []
@@ -40,6 +41,13 @@ class Past:
         if self.waiting is not None:
             yield self.waiting
         yield from (*self.intents, *self.attempts, *self.doubts, *self.settled)
+
+    def completed(self) -> Outcome:
+        """The record of a `completed` outcome, decoded once."""
+        if self._completed is None:
+            assert self.outcome is not None
+            self._completed = self.outcome.payload(Outcome)
+        return self._completed
 
     @property
     def any(self) -> Event:
@@ -90,7 +98,7 @@ def match(run: str, history: History, path: str, kind: str, name: str, asked_inp
             run, path, f"{recorded_kind} {event.name!r}", f"{kind} {name!r}", _nearest(history, path, kind, name)
         )
     if asked_input is not None and past.outcome is not None:
-        recorded = recorded_input(past.outcome)
+        recorded = recorded_input(past)
         if recorded is not None and recorded != asked_input:
             raise JournalMismatch(
                 run, path, f"{kind} {name!r} with input {_short(recorded)}", f"input {_short(asked_input)}"
@@ -98,12 +106,13 @@ def match(run: str, history: History, path: str, kind: str, name: str, asked_inp
     return past
 
 
-def recorded_input(event: Event) -> bytes | None:
+def recorded_input(past: Past) -> bytes | None:
     """The input of a recorded outcome as JSON; `None` for steps that have none."""
-    if event.kind.startswith("model."):
+    event = past.outcome
+    if event is None or event.kind.startswith("model."):
         return None
-    raw = event.payload(Outcome).input if event.kind.endswith(".completed") else event.payload(Failure).input
-    return None if bytes(raw) == bytes(NO_RAW) else bytes(raw)
+    raw = bytes(past.completed().input if event.kind.endswith(".completed") else event.payload(Failure).input)
+    return None if raw == bytes(NO_RAW) else raw
 
 
 def received_notes(history: History) -> set[int]:

@@ -52,11 +52,8 @@ class Step(Generic[P, R]):
         scope = enter(self.name)
         path = scope.next_path()
         execution = scope.execution
-        asked = (
-            execution.encoded({**dict(zip(self._names, args, strict=False)), **kwargs}, path)
-            if args or kwargs
-            else b"{}"
-        )
+        given = dict(zip(self._names, args, strict=False)) | kwargs
+        asked = execution.encoded(given, path) if given else b"{}"
         return await perform(
             scope,
             "step",
@@ -193,7 +190,7 @@ def recorded_result(execution: Execution, past: Past, output: Typed[T]) -> T:
     if event.kind.endswith(".failed"):
         failure = event.payload(Failure)
         raise step_failed(execution.run, event.path, event.name, failure.error, failure.attempts)
-    return execution.read_back(output, bytes(event.payload(Outcome).output), event.path, event.name)
+    return execution.read_back(output, bytes(past.completed().output), event.path, event.name)
 
 
 def _encoded(execution: Execution, path: str, output: Typed[T], result: T) -> bytes:

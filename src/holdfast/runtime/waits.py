@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,8 +36,7 @@ SUBRUN_POLL_S = 30.0
 LONGEST_SLEEP_S = 3.2e9  # a hundred years; UTC nanoseconds end in 2262
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What a person decided: `approved`, by whom, why; `note` is its number. What nobody decided in time is not approved, by ""."""
 
     approved: bool

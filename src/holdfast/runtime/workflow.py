@@ -53,7 +53,8 @@ class Workflow(Generic[P, R]):
     def encode_input(self, args: tuple[Any, ...], run: str, path: str) -> bytes:
         """The input as recorded: one JSON object by parameter name. Raises `NotJson` or `WorkflowDefect`."""
         try:
-            bound = self._signature.bind(*args).arguments
+            exact = len(args) == len(self._names)
+            bound = dict(zip(self._names, args, strict=True)) if exact else self._signature.bind(*args).arguments
             parts = {name: msgspec.Raw(self._inputs[name].encode_checked(value)) for name, value in bound.items()}
             return encode_json(parts)
         except (TypeError, ValueError) as error:
