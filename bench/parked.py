@@ -40,7 +40,7 @@ async def confirm(run: int, step: int) -> dict[str, Any]:
 
 
 @hf.workflow(version="1")
-async def waits(run: int) -> bool:
+async def waits_for_approval(run: int) -> bool:
     for step in range(STEPS):
         await confirm(run, step)
     decision = await hf.approval("Ship this order?", {"order": run})
@@ -84,7 +84,7 @@ async def park(store: Path, *, runs: int) -> Parked:
 
         async def start() -> None:
             for number in queue:
-                await app.start(waits, number, id=f"order-{number:06d}")
+                await app.start(waits_for_approval, number, id=f"order-{number:06d}")
 
         await _side_by_side(start)
         await app.drain()

@@ -21,7 +21,7 @@ import pytest
 import holdfast as hf
 from holdfast.errors import HoldfastError, RunFailed
 from holdfast.journal import blobs, codec
-from holdfast.journal.export import export_lines
+from holdfast.journal.export import export as export_lines
 from holdfast.runtime import Workflow
 from holdfast.store import Store, Stream, open_store
 from holdfast.trust import Trust
@@ -83,7 +83,8 @@ async def searched(
     tmp_path: Path, log: pytest.LogCaptureFixture, *workflows: Workflow[..., Any]
 ) -> AsyncIterator[tuple[hf.App, Searched]]:
     """An app on a store in a file; everything is searched while it is open and after it was closed."""
-    log.set_level(logging.DEBUG)
+    log.set_level(logging.INFO)  # of all libraries; below that an HTTP client logs its own wire
+    log.set_level(logging.DEBUG, logger="holdfast")
     path = tmp_path / "store" / "holdfast.db"
     path.parent.mkdir()
     store = await open_store(path)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -21,17 +24,32 @@ WITH_CODE = [page for page in PAGES if any(block.runs for block in blocks(page))
 @pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
 def test_the_code_of_a_page_runs_and_prints_what_the_page_says(page: Path, tmp_path: Path) -> None:
-    file = tmp_path / "page.py"
-    file.write_text(program(page))
-    done = subprocess.run(
-        [sys.executable, "-W", "error", file.name], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )  # fmt: skip
-    assert done.returncode == 0, f"{name_of(page)}\n{done.stderr}"
-    left = done.stdout
+    left = printed = run(page, tmp_path)
     for block in blocks(page):
         if block.mark == "prints":
-            assert block.text in left, f"{name_of(page)}, line {block.line}: the program printed\n{done.stdout}"
+            assert block.text in left, f"{name_of(page)}, line {block.line}: the program printed\n{printed}"
             left = left.partition(block.text)[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in WITH_CODE if "```sql" in page.read_text()], ids=name_of)
+def test_the_sql_of_a_page_reads_the_store_that_its_code_has_written(page: Path, tmp_path: Path) -> None:
+    run(page, tmp_path)
+    [store] = tmp_path.glob("*.db")
+    with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
+        for block in blocks(page):
+            if block.language == "sql":
+                found = connection.execute(block.text).fetchall()
+                assert found, f"{name_of(page)}, line {block.line}"
+
+
+def run(page: Path, folder: Path) -> str:
+    """Run the program of a page in a folder; what it printed."""
+    (folder / "page.py").write_text(program(page))
+    command = [sys.executable, "-W", "error", "page.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"{name_of(page)}\n{done.stderr}"
+    return done.stdout
 
 
 def test_the_pages_that_should_have_code_have_it() -> None:
@@ -47,7 +65,7 @@ def test_a_block_that_is_not_run_is_python_and_says_why(page: Path) -> None:
         assert block.language in ("python", "sh", "text", "sql", "json"), f"{name_of(page)}, line {block.line}"
         if block.mark.startswith("not run"):
             assert block.language == "python"
-            compile(block.text, name_of(page), "exec", flags=0x2000)  # PyCF_ALLOW_TOP_LEVEL_AWAIT: a piece of an async function
+            compile(block.text, name_of(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

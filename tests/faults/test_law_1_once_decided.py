@@ -191,7 +191,7 @@ async def test_law_1_live_and_replayed_values_have_the_same_types() -> None:
         return made
 
     @hf.step
-    async def untyped():  # type: ignore[no-untyped-def]  # noqa: ANN202  # users leave annotations out
+    async def untyped():  # type: ignore[no-untyped-def]  # users leave annotations out
         return {"pair": (1, 2)}
 
     async def work() -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.errors import TooEarly
 from holdfast.testing.effects import EffectServer, Plan
 from holdfast.testing.faults import WHEN
 from tests.faults import after, programs
@@ -127,7 +128,7 @@ def _settle(db: Path, wait: str, *, happened: bool) -> None:
     for _ in range(200):  # "try again" is offered once the lost request can't arrive any more
         try:
             after.settle(db, wait, "retry")
-        except ValueError:
+        except TooEarly:
             time.sleep(0.01)
         else:
             return

@@ -238,7 +238,7 @@ async def _mapping(value: str) -> dict[str, bool]:
     return {}
 
 
-async def _any(value: str):  # type: ignore[no-untyped-def]  # noqa: ANN202  # the case
+async def _any(value: str):  # type: ignore[no-untyped-def]  # the case
     return value
 
 

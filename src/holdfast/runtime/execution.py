@@ -191,8 +191,9 @@ class Execution:
         blobs: tuple[tuple[bytes, bytes], ...] = (),
         shared: tuple[tuple[bytes, bytes], ...] = (),
         measured: tuple[int | None, int | None, int | None] = (None, None, None),
+        steps: int = 0,
     ) -> None:
-        """Append one event. Once it returns, the event is durable.
+        """Append one event. Once it returns, the event is durable, and `steps` count against the budget.
 
         Raises:
             PayloadTooLarge: Nothing was written.
@@ -214,6 +215,7 @@ class Execution:
             )
         except StoreError as error:
             self.abandon(error)
+        self.spent.steps += steps
 
     def abandon(self, why: BaseException) -> NoReturn:
         """Stop without writing."""
@@ -248,8 +250,7 @@ class Execution:
     ) -> Awaitable[None]:
         """Record the outcome of a step; durable once it was awaited. When it can't be recorded the run is abandoned."""
         self.open_intents.pop(path, None)
-        self.spent.steps += 1
-        return self.record(f"{kind}.completed", path, name, outcome, adds=adds, state=state)
+        return self.record(f"{kind}.completed", path, name, outcome, adds=adds, state=state, steps=1)
 
     async def fail(
         self,

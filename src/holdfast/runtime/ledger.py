@@ -30,7 +30,7 @@ from .attempt import OUTPUT_FAULTS, Fault, checked, issue
 from .execution import Execution, Read
 from .failures import describe, step_failed
 from .gate import Gatekeeper
-from .history import Past, opened
+from .history import Past, opened, recorded_input
 from .scope import Scope, enter
 
 _FALLS_BACK = "falls back on "
@@ -106,7 +106,9 @@ class ToolCallStep:
         execution, tool = self.execution, self.tool
         if self.scope.doomed:
             await anyio.lowlevel.checkpoint()
-        past = execution.recall(self.path, "tool", tool.name, self.args)
+        past = execution.recall(self.path, "tool", tool.name)
+        if past is not None:
+            self._take_recorded_arguments(past)
         if past is not None and past.outcome is not None:
             return self._recorded(past)
         if execution.budget is not None:
@@ -119,6 +121,18 @@ class ToolCallStep:
         if tool.effect is Effect.READ:
             return await self._read()
         return await self._effect(past)
+
+    def _take_recorded_arguments(self, past: Past) -> None:
+        """Go on with the arguments as they were recorded, if they are these. Otherwise the run stops: `recall` says why."""
+        recorded = recorded_input(past) if past.outcome is not None else None
+        if recorded is None and past.intents:
+            recorded = bytes(past.intents[-1].payload(Intent).args)
+        if recorded is None or recorded == self.args:
+            return
+        if not self.tool.arguments.means(recorded, self.args):
+            self.execution.recall(self.path, "tool", self.tool.name, self.args)
+            return
+        self.args = recorded
 
     def _recorded(self, past: Past) -> Any:
         event = past.outcome

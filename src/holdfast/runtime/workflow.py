@@ -57,7 +57,7 @@ class Workflow(Generic[P, R]):
             bound = dict(zip(self._names, args, strict=True)) if exact else self._signature.bind(*args).arguments
             parts = {name: msgspec.Raw(self._inputs[name].encode_checked(value)) for name, value in bound.items()}
             return encode_json(parts)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
             raise NotJson(run, path or "start", f"input of {self.name}: {error}") from error
 
     def decode_input(self, data: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections import defaultdict, deque
@@ -79,7 +80,10 @@ class EffectServer:
         return sum(self.counts().get(name, {}).values())
 
     def _ask(self, request: dict[str, Any]) -> Any:  # Any: JSON
-        return asyncio.run(ask(self.port, request))
+        with socket.create_connection(("127.0.0.1", self.port)) as line, line.makefile("rwb") as stream:
+            stream.write(json.dumps(request).encode() + b"\n")
+            stream.flush()
+            return json.loads(stream.readline())["value"]
 
 
 async def perform(port: int, name: str, key: str, *, dedupe: bool = False) -> int:

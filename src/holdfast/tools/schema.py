@@ -91,6 +91,15 @@ class Arguments:
             )
         return self._canonical(lambda: self.model.model_validate_json(encoded, strict=True))
 
+    def means(self, recorded: bytes, asked: bytes) -> bool:
+        """Whether recorded arguments are these: the same after normalisation by the present schema, which may have gained defaults."""
+        if recorded == asked:
+            return True
+        try:
+            return self._canonical(lambda: self.model.model_validate_json(recorded)) == asked
+        except ValueError:
+            return False
+
     def decode(self, canonical: bytes, secrets: Mapping[str, Secret] = MappingProxyType({})) -> dict[str, Any]:
         """The arguments as the function gets them; `secrets` by name as the caller gave them, with their resolvers."""
         model = self.model.model_validate_json(canonical)
