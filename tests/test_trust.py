@@ -25,7 +25,9 @@ from holdfast.trust import (
 )
 
 steps = st.lists(st.integers(0, 30), min_size=1, max_size=3).map(lambda path: ".".join(map(str, path)))
-causes = st.builds(Cause, st.sampled_from(["mail", "fallback", "stale", "missing label", "web"]), st.one_of(st.just(""), steps))
+causes = st.builds(
+    Cause, st.sampled_from(["mail", "fallback", "stale", "missing label", "web"]), st.one_of(st.just(""), steps)
+)
 confidences = st.one_of(st.none(), st.floats(0.0, 1.0))
 
 
@@ -122,7 +124,12 @@ def test_law_3_a_missing_or_forged_label_reads_as_the_lowest(forged: object) -> 
     assert LOWEST.level is min(Trust)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+    )
+)
 def test_law_3_whatever_is_read_as_a_label_is_a_label(raw: object) -> None:
     read = read_label(raw)
     assert read.level in Trust

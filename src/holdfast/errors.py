@@ -39,7 +39,6 @@ HoldfastError
 │   │   ├── ToolInputInvalid
 │   │   ├── ToolOutputInvalid
 │   │   ├── EffectRefused     a fork without live effects
-│   │   ├── GateDenied
 │   │   ├── ApprovalDenied
 │   │   ├── ApprovalVoid
 │   │   ├── StaleRead
@@ -485,11 +484,6 @@ class ToolOutputInvalid(ToolFailed):
 @dataclass(eq=False)
 class EffectRefused(ToolFailed):
     """The run is a fork without `effects="live"`."""
-
-
-@dataclass(eq=False)
-class GateDenied(ToolFailed):
-    """The gate in front of the effect said no."""
 
 
 @dataclass(eq=False)

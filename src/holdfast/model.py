@@ -191,6 +191,19 @@ class Escalated(_WithoutResult):
 Answer: TypeAlias = Completed[T] | Clarify | Refused | Escalated
 
 
+_SHORTEST_HIDDEN = 6
+_MOST_REVEALED = 1_000
+_revealed: dict[str, str] = {}  # what this process has revealed, by secret, so that errors can be kept clean of it
+
+
+def without_secrets(text: str) -> str:
+    """Text with every secret that this process has revealed replaced by its name."""
+    for secret, name in _revealed.items():
+        if secret in text:
+            text = text.replace(secret, f"[secret {name}]")
+    return text
+
+
 class Secret:
     """A credential as a reference: recorded by its name, resolved at the call, shown by nothing.
 
@@ -207,7 +220,10 @@ class Secret:
 
     def reveal(self) -> str:
         """The secret itself. Raises `KeyError` when the environment does not have it."""
-        return self._resolve() if self._resolve is not None else os.environ[self.name]
+        secret = self._resolve() if self._resolve is not None else os.environ[self.name]
+        if len(secret) >= _SHORTEST_HIDDEN and len(_revealed) < _MOST_REVEALED:
+            _revealed[secret] = self.name
+        return secret
 
     def __repr__(self) -> str:
         return f"Secret({self.name!r})"

@@ -90,6 +90,35 @@ def test_every_law_is_named_with_a_test_or_as_not_yet_there(page: Path) -> None:
         assert _TEST.search(law[-1]) or "not in this version" in law[-1], f"{name_of(page)}: law {law[0]}"
 
 
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, ahead = {README}, [README]
+    while ahead:
+        page = ahead.pop()
+        for link in _LINK.findall(prose(page)):
+            there = (page.parent / link.partition("#")[0]).resolve()
+            if there in PAGES and there not in reached:
+                reached.add(there)
+                ahead.append(there)
+    assert [name_of(page) for page in PAGES if page not in reached] == []
+
+
+DECISIONS = sorted((ROOT / "docs" / "adr").glob("0*.md"))
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=name_of)
+def test_a_decision_has_a_number_a_date_and_its_parts(page: Path) -> None:
+    text = page.read_text()
+    assert text.startswith(f"# {page.name[:4]}: ")
+    assert re.search(r"^20\d\d-\d\d-\d\d, (accepted|superseded by \[\d{4}\])", text, re.MULTILINE)
+    for part in ("Context", "Options", "Consequences", "What would change our mind"):
+        assert f"\n## {part}" in text, part
+    assert re.search(r"^## (Options and d|D)ecision$", text, re.MULTILINE)
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    assert [page.name[:4] for page in DECISIONS] == [f"{number:04}" for number in range(1, len(DECISIONS) + 1)]
+
+
 # -- tables that repeat the code --------------------------------------------------------------------------------------
 
 

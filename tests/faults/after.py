@@ -10,7 +10,7 @@ import anyio
 import holdfast as hf
 from holdfast.errors import UnknownRun
 from holdfast.journal import Event
-from holdfast.journal.verify import VerifyReport
+from holdfast.journal.problems import VerifyReport
 from holdfast.store import Wait
 
 

@@ -33,6 +33,7 @@ from holdfast.testing.faults import Act, FaultyStore, When
 from holdfast.trust import Trust
 
 HUNG_S = 30.0
+log = logging.getLogger("nursery")
 
 
 class Work(msgspec.Struct, kw_only=True):
@@ -57,13 +58,14 @@ class Work(msgspec.Struct, kw_only=True):
     later_s: float = 0.0
 
 
-_pipe = -1
+_PIPES: list[int] = []
+"""In a child: where it says things. Empty elsewhere."""
 
 
 def say(what: str, **fields: object) -> None:
     """One line to whoever counts, in one write. Nothing when the code runs elsewhere than in a child of the nursery."""
-    if _pipe >= 0:
-        os.write(_pipe, json.dumps({"what": what, **fields}).encode() + b"\n")
+    for pipe in _PIPES:
+        os.write(pipe, json.dumps({"what": what, **fields}).encode() + b"\n")
 
 
 class AcknowledgingStore(FaultyStore):
@@ -97,9 +99,10 @@ async def _work(work: Work) -> None:
     inner = await open_store(work.db)
     store = AcknowledgingStore(inner, at=work.at, when=work.when, act=work.act)
     workflow = hf.runtime.REGISTRY.named(work.workflow)
-    async with hf.open(
-        store=store, clock=LaterClock(work.later_s), lease_s=work.lease_s, poll_s=0.02
-    ) as app, anyio.create_task_group() as group:
+    async with (
+        hf.open(store=store, clock=LaterClock(work.later_s), lease_s=work.lease_s, poll_s=0.02) as app,
+        anyio.create_task_group() as group,
+    ):
 
         async def one(id: str) -> None:
             run = await app.start(workflow, *work.input, id=id, label=Trust(work.label))
@@ -132,13 +135,12 @@ class Nursery:
         reading, writing = os.pipe()
         pid = os.fork()
         if pid == 0:
-            global _pipe
             os.close(reading)
-            _pipe = writing
+            _PIPES.append(writing)
             try:
                 _child(work)
             except BaseException as error:  # the report must leave the process, whatever it is
-                logging.exception("a child of the nursery failed")
+                log.exception("a child of the nursery failed")
                 say("failed", why=repr(error))
                 os._exit(1)
             os._exit(0)

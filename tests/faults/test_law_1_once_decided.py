@@ -50,7 +50,9 @@ def test_law_1_of_many_runs_none_redoes_a_decided_step_when_the_worker_is_killed
         ran = {(line["run"], line["step"]) for line in report.of("body")}
         assert not ran & {("x", step) for run, step in decided if run == "x"} or True
         ends.append(report.end)
-        acknowledged = {(line["run"], line["path"]) for line in report.of("acknowledged") if line["kind"] == "step.completed"}
+        acknowledged = {
+            (line["run"], line["path"]) for line in report.of("acknowledged") if line["kind"] == "step.completed"
+        }
         assert not acknowledged & decided, "an outcome was decided twice"
         decided |= acknowledged
     assert ends[-1] == "done"
@@ -162,7 +164,11 @@ async def test_law_1_recorded_outcomes_are_returned_as_they_were_after_the_world
         seen = await result(app)
         assert [e.hash for e in await app.events("r")][: len(before)] == before
         await check_replay(app, run.id)
-    assert seen[:3] == [5, 500, "builtins.LookupError True run r, step 0 (fragile) failed: builtins.LookupError: not there"]
+    assert seen[:3] == [
+        5,
+        500,
+        "builtins.LookupError True run r, step 0 (fragile) failed: builtins.LookupError: not there",
+    ]
     assert seen[6:] == [5, "yes", 9]
 
 

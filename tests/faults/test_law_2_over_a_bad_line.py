@@ -116,7 +116,9 @@ async def test_law_2_a_request_that_arrives_late_or_twice_takes_effect_once(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("plan", ["cut_before", "cut_after", "slow", "late"])
-async def test_law_2_a_blind_effect_over_a_bad_line_is_in_doubt_and_is_issued_once(effects: EffectServer, plan: Plan) -> None:
+async def test_law_2_a_blind_effect_over_a_bad_line_is_in_doubt_and_is_issued_once(
+    effects: EffectServer, plan: Plan
+) -> None:
     workflow = workflow_of("blind")
     before = effects.total("blind")
     effects.plan("blind", [plan])
@@ -142,7 +144,7 @@ async def test_law_2_a_definite_refusal_is_a_failure_and_no_doubt(effects: Effec
         effects.plan(name, ["refuse"])
         async with opened(workflow) as app:
             await app.start(workflow, effects.port, name, id=f"refused-{name}")
-            with pytest.raises(hf.HoldfastError, match="was refused.*no effect took place"):
+            with pytest.raises(hf.HoldfastError, match=r"was refused.*no effect took place"):
                 await result(app, f"refused-{name}")
             assert "tool.doubt 0" not in await kinds(app, f"refused-{name}")
         assert effects.total(name) == before
@@ -159,7 +161,7 @@ async def test_law_2_every_attempt_of_a_decision_has_its_key_and_every_decision_
         return n
 
     async def work() -> list[int]:
-        return [await order(1), await order(1)]
+        return [await order(1), await order(1)]  # type: ignore[call-arg]  # the key is filled in
 
     workflow = flow(work)
     async with opened(workflow) as app:
@@ -204,7 +206,7 @@ async def test_law_2_no_fallback_after_an_unknown_outcome() -> None:
         raise ConnectionError("cut")
 
     async def work() -> int:
-        return await here(1)
+        return await here(1)  # type: ignore[call-arg]  # the key is filled in
 
     workflow = flow(work)
     async with opened(workflow) as app:

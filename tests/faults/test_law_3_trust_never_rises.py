@@ -267,7 +267,10 @@ async def test_law_3_the_answer_of_a_fallback_model_lowers_the_run() -> None:
         return ToolCall("1", "answer_completed", {"result": 7, "confidence": 0.5})
 
     agent: hf.Agent[int] = hf.Agent(
-        "desk", model=[ScriptedModel(broken, "scripted:first"), ScriptedModel(answers, "scripted:second")], instructions="", output=int
+        "desk",
+        model=[ScriptedModel(broken, "scripted:first"), ScriptedModel(answers, "scripted:second")],
+        instructions="",
+        output=int,
     )
 
     async def work() -> int:
@@ -316,7 +319,7 @@ async def test_law_3_the_gate_believes_no_value_above_its_run_but_an_endorsed_on
 
     async def work() -> int:
         checked = await hf.endorse(5, is_positive)
-        return await act(checked if endorsed else hf.Value(5, Label(claimed)))  # type: ignore[arg-type]  # tools unwrap values
+        return await act(checked if endorsed else hf.Value(5, Label(claimed)))  # type: ignore[arg-type,call-arg]  # tools unwrap values and fill in the key
 
     workflow = flow(work)
     async with opened(workflow) as app:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -45,7 +46,9 @@ async def test_law_5_a_run_whose_start_was_acknowledged_is_finished_by_the_next_
 
 
 @pytest.mark.parametrize("act", ["unavailable", "full"])
-@pytest.mark.parametrize("kind", ["step.completed", "tool.intent", "tool.completed", "signal.waiting", "run.parked", "run.finished"])
+@pytest.mark.parametrize(
+    "kind", ["step.completed", "tool.intent", "tool.completed", "signal.waiting", "run.parked", "run.finished"]
+)
 async def test_law_5_a_run_goes_on_by_itself_after_the_store_failed_for_a_moment(kind: str, act: Act) -> None:
     done: list[str] = []
 
@@ -59,7 +62,7 @@ async def test_law_5_a_run_goes_on_by_itself_after_the_store_failed_for_a_moment
         return n
 
     async def work() -> int:
-        total = await count(1) + await act_once(2)
+        total = await count(1) + await act_once(2)  # type: ignore[call-arg]  # the key is filled in
         return total + int(await hf.signal("go", type=int))
 
     workflow = flow(work)
@@ -81,9 +84,13 @@ async def test_law_5_a_start_or_a_note_that_could_not_be_stored_is_an_error_to_t
     workflow = flow(work)
     store = FaultyStore(MemoryStore(), at=appends(kind), act="full")
     async with opened(workflow, store=store) as app:
+
+
+        async def start_and_signal() -> None:
+            await (await app.start(workflow, id="r")).signal("go", 4)
+
         with pytest.raises(StoreFull, match="Nothing of this write was stored"):
-            run = await app.start(workflow, id="r")
-            await run.signal("go", 4)
+            await start_and_signal()
         run = await app.start(workflow, id="r")
         await run.signal("go", 4, key="k")
         assert await result(app) == 4
@@ -264,10 +271,10 @@ async def test_text_that_is_no_unicode_is_a_typed_failure_of_the_step_that_made_
         return 1
 
     async def work(which: str) -> object:
-        calls = {"bad": bad, "raises": raises, "reads": reads}
+        calls: dict[str, Any] = {"bad": bad, "raises": raises, "reads": reads}
         if which in calls:
             return await calls[which]()
-        return await (takes(SURROGATE) if which == "takes" else acts(SURROGATE))
+        return await (takes(SURROGATE) if which == "takes" else acts(SURROGATE))  # type: ignore[call-arg]  # the key is filled in
 
     workflow = flow(work)
     async with opened(workflow) as app:

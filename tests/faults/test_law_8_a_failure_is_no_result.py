@@ -89,7 +89,9 @@ class Sensor:
             return await numbers(n)
 
         keyed = effect == "keyed"
-        self.tool: Any = hf.tool(effect=effect, name="numbers", **checks, **contract)(keyed_numbers if keyed else numbers)
+        self.tool: Any = hf.tool(effect=effect, name="numbers", **checks, **contract)(
+            keyed_numbers if keyed else numbers
+        )
 
     async def work(self) -> str:
         try:
@@ -107,7 +109,13 @@ async def test_law_8_a_fault_is_retried_as_the_contract_says_and_every_one_is_in
         assert await result(app) == "[7]"
         faults = [e.payload(Attempt).fault for e in await app.events("r") if e.kind == "tool.attempt"]
         assert faults == [FAULTS[fault][1]] * 2
-        assert await kinds(app) == ["run.started", "tool.attempt 0", "tool.attempt 0", "tool.completed 0", "run.finished"]
+        assert await kinds(app) == [
+            "run.started",
+            "tool.attempt 0",
+            "tool.attempt 0",
+            "tool.completed 0",
+            "run.finished",
+        ]
     assert sensor.calls == 3
 
 
@@ -244,7 +252,7 @@ async def test_law_8_a_check_that_breaks_on_a_strange_result_does_not_let_it_pas
     one, other = flow(reads), flow(sends)
     async with opened(one, other) as app:
         await app.start(one, id="reads")
-        with pytest.raises(hf.HoldfastError, match="run reads.*step 0.*stock"):
+        with pytest.raises(hf.HoldfastError, match=r"run reads.*step 0.*stock"):
             await result(app, "reads")
         await app.start(other, id="sends")
         await until_status(app, "sends", "in_doubt")
@@ -336,7 +344,7 @@ async def test_malformed_arguments_in_code_are_a_recorded_failure_that_names_run
         told = []
         for arguments in ({"sku": "A"}, {"sku": "A", "number": "many"}, {"sku": "A", "number": float("nan")}):
             try:
-                await order(**arguments)  # type: ignore[arg-type]  # the case
+                await order(**arguments)
             except ToolInputInvalid as invalid:
                 told.append(str(invalid))
         return told
@@ -362,7 +370,7 @@ async def test_an_argument_that_json_can_not_hold_is_refused_before_the_intent(v
     workflow = flow(work)
     async with opened(workflow) as app:
         await app.start(workflow, id="r")
-        with pytest.raises(hf.HoldfastError, match="run r.*step 0.*pay"):
+        with pytest.raises(hf.HoldfastError, match=r"run r.*step 0.*pay"):
             await result(app)
         assert await kinds(app) == ["run.started", "tool.failed 0", "run.failed"]
 

@@ -23,6 +23,7 @@ from holdfast.trust import Trust
 SOON_S = 5.0
 """How long a test waits for what must happen at once: reached only when it fails."""
 
+
 def flow(
     fn: Callable[..., Awaitable[Any]],
     *,
@@ -85,30 +86,67 @@ async def crashed(
     return faulty
 
 
+async def until_so(true: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something that has to be asked for, and happens at once."""
+    with anyio.fail_after(SOON_S):
+        while not await true():  # noqa: ASYNC110  # what is waited for has no event
+            await anyio.sleep(0.001)
+
+
 async def until(true: Callable[[], bool]) -> None:
     """Wait for something in this process."""
-    with anyio.fail_after(SOON_S):
-        while not true():
-            await anyio.sleep(0.001)
+
+    async def ask() -> bool:
+        return true()
+
+    await until_so(ask)
 
 
 async def until_status(app: hf.App, run: str, *status: str) -> None:
     """Wait until a run is stored, with one of these statuses."""
     row = None
-    with anyio.move_on_after(SOON_S):
-        while (row := await app.store.run(run)) is None or row.status not in status:
-            await anyio.sleep(0.001)
-        return
-    events = await kinds(app, run) if row is not None else []
-    raise AssertionError(f"run {run} is {row and row.status}: {', '.join(events)}")
+
+    async def there() -> bool:
+        nonlocal row
+        row = await app.store.run(run)
+        return row is not None and row.status in status
+
+    try:
+        await until_so(there)
+    except TimeoutError:
+        events = await kinds(app, run) if row is not None else []
+        raise AssertionError(f"run {run} is not {status}: {', '.join(events)}") from None
 
 
-async def until_asked(app: hf.App, count: int = 1) -> list[Wait]:
-    """Wait until a person is asked `count` things: approvals and doubts."""
-    with anyio.fail_after(SOON_S):
-        while len(found := await app.approvals()) < count:
-            await anyio.sleep(0.001)
-    return [wait for _, wait in found]
+async def until_recorded(app: hf.App, event: str, run: str = "r") -> None:
+    """Wait until a run holds an event of this kind and path."""
+
+    async def there() -> bool:
+        return event in await kinds(app, run)
+
+    await until_so(there)
+
+
+async def until_asked(app: hf.App, *, other_than: str = "") -> list[Wait]:
+    """Wait until a person is asked something: approvals and doubts, other than the one of that id."""
+    found: list[Wait] = []
+
+    async def asked() -> bool:
+        found[:] = [wait for _, wait in await app.approvals() if wait.id != other_than]
+        return bool(found)
+
+    await until_so(asked)
+    return found
+
+
+async def until_over(app: hf.App, store: FaultyStore, run: str = "r") -> None:
+    """Wait until the run completed or the store failed, whichever comes first."""
+
+    async def over() -> bool:
+        return store.fired or (await app.journal.run(run)).status == "completed"
+
+    with contextlib.suppress(HoldfastError):
+        await until_so(over)
 
 
 async def result(app: hf.App, run: str = "r") -> Any:  # Any: of the workflow

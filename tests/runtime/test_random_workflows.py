@@ -149,9 +149,7 @@ async def small(number: int) -> Annotated[int, Interval(ge=0, le=10_000)]:
     return number
 
 
-TOOLS: dict[str, Any] = {
-    t.name: t for t in (read, set_to, order, transfer, send, needs_a_person, refused)
-}
+TOOLS: dict[str, Any] = {t.name: t for t in (read, set_to, order, transfer, send, needs_a_person, refused)}
 
 
 async def interpret(program: Program) -> Any:
@@ -250,7 +248,10 @@ def _deeper(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.tuples(st.just("parallel"), st.lists(block, min_size=1, max_size=3), st.sampled_from([None, 1, 2])),
         st.tuples(st.just("first"), block),
         st.tuples(st.just("timeout"), block),
-        st.tuples(st.just("child"), st.lists(QUIET | st.tuples(st.just("tool"), st.just("order"), st.just("#"), st.just(0)), max_size=2)),
+        st.tuples(
+            st.just("child"),
+            st.lists(QUIET | st.tuples(st.just("tool"), st.just("order"), st.just("#"), st.just(0)), max_size=2),
+        ),
         st.tuples(st.just("parallel that breaks"), st.just("#"), st.lists(QUIET, max_size=2)),
     )
 
@@ -282,7 +283,9 @@ def signals_of(program: Any) -> list[int]:
 async def people(app: hf.App) -> None:
     """Approve everything, and settle every doubt by looking at the world."""
     while True:
-        with contextlib.suppress(HoldfastError, ValueError):  # decided meanwhile; too early to try again; the store crashed
+        with contextlib.suppress(
+            HoldfastError, ValueError
+        ):  # decided meanwhile; too early to try again; the store crashed
             for _, wait in await app.approvals():
                 if wait.kind == "approval":
                     await app.approve(wait.id, by="a person")
@@ -291,7 +294,9 @@ async def people(app: hf.App) -> None:
                 asked: Any = event.json()
                 node = asked["args"]["node"]
                 happened = WORLD.effects[node] > 0
-                await app.settle(wait.id, "happened" if happened else "retry", result=node if happened else None, by="a person")
+                await app.settle(
+                    wait.id, "happened" if happened else "retry", result=node if happened else None, by="a person"
+                )
         await anyio.sleep(0.002)
 
 

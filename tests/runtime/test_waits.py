@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from tests.runtime.support import (
     opened,
     result,
     until,
+    until_over,
     until_asked,
     until_status,
 )
@@ -333,9 +333,7 @@ async def test_an_approval_is_a_decision_with_a_name_and_a_reason() -> None:
         await app.start(workflow, id="r")
         (first,) = await until_asked(app)
         assert await app.approve(first.id, by="the boss", why="fine") == "r"
-        with anyio.fail_after(SOON_S):
-            while (second := (await until_asked(app))[0]).id == first.id:
-                await anyio.sleep(0.001)
+        (second,) = await until_asked(app, other_than=first.id)
         await app.deny(second.id, by="the boss", why="enough")
         assert await result(app) == ["True the boss fine", "False the boss enough"]
         assert await app.approvals() == []
@@ -378,7 +376,9 @@ async def doubtful(calls: list[str]) -> hf.runtime.Workflow[..., object]:
     ("verdict", "expected", "count"),
     [("happened", "told so", 1), ("give-up", "GivenUp: given up by the clerk: no luck", 1), ("retry", "sent", 2)],
 )
-@pytest.mark.parametrize("crash", [None, "before tool.settled", "after tool.settled", "before tool.completed", "before tool.failed"])
+@pytest.mark.parametrize(
+    "crash", [None, "before tool.settled", "after tool.settled", "before tool.completed", "before tool.failed"]
+)
 async def test_a_person_settles_a_doubt_and_the_run_goes_on_as_they_said_through_any_crash(
     verdict: str, expected: str, count: int, crash: str | None
 ) -> None:
@@ -395,9 +395,7 @@ async def test_a_person_settles_a_doubt_and_the_run_goes_on_as_they_said_through
     async with opened(workflow, store=store) as app:
         await anyio.sleep(0.015)  # the time-out, after which the lost request can't arrive any more
         await app.settle(wait.id, verdict, result="told so", by="the clerk", why="no luck")
-        with contextlib.suppress(HoldfastError, TimeoutError), anyio.fail_after(0.2):
-            while not store.fired and (await app.info("r")).status != "completed":
-                await anyio.sleep(0.001)
+        await until_over(app, store)
     await store.revive()
     async with opened(workflow, store=store) as app:
         if (verdict, crash) == ("retry", "before tool.completed"):  # it was sent again, and nobody knows how that ended
@@ -439,9 +437,7 @@ async def test_try_again_is_offered_only_once_the_lost_request_can_not_arrive_an
             await app.settle(wait.id, "retry", by="the clerk")
         clock.jump(101)
         await app.settle(wait.id, "retry", by="the clerk")
-        with anyio.fail_after(SOON_S):
-            while (await until_asked(app))[0].id == wait.id:
-                await anyio.sleep(0.001)
+        await until_asked(app, other_than=wait.id)
 
 
 # -- sub-runs ---------------------------------------------------------------------------------------------------------
@@ -547,7 +543,9 @@ async def test_a_sub_run_keeps_its_label_however_often_its_start_is_interrupted(
 # -- cancelling -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", ["pending", "running", "waiting", "in_doubt", "attention", "completed", "failed", "cancelled"])
+@pytest.mark.parametrize(
+    "state", ["pending", "running", "waiting", "in_doubt", "attention", "completed", "failed", "cancelled"]
+)
 async def test_a_run_can_be_cancelled_in_every_state_and_an_ended_one_stays_as_it_ended(state: str) -> None:
     running = anyio.Event()
 
@@ -684,10 +682,10 @@ async def test_a_run_that_raised_says_what_and_where() -> None:
     one, other = flow(work), flow(step_fails)
     async with opened(one, other) as app:
         await app.start(one, id="r")
-        with pytest.raises(RunFailed, match="run r failed.*KeyError.*lost"):
+        with pytest.raises(RunFailed, match=r"run r failed.*KeyError.*lost"):
             await result(app)
         await app.start(other, id="s")
-        with pytest.raises(RunFailed, match="run s failed at step 0.*OSError: down"):
+        with pytest.raises(RunFailed, match=r"run s failed at step 0.*OSError: down"):
             await result(app, "s")
 
 

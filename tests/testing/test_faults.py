@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +12,7 @@ from holdfast.store import Store
 from holdfast.store.memory import MemoryStore
 from holdfast.testing import FaultyStore
 from holdfast.testing.effects import EffectServer, Refused, find, perform
+from tests.runtime.support import until
 
 
 @hf.workflow(version="1", name="two steps of test_faults")
@@ -64,8 +64,7 @@ async def test_after_a_crash_nothing_goes_until_it_is_revived() -> None:
     store = FaultyStore(MemoryStore(), at=2, act="crash")
     async with hf.open(store=store) as app:
         await app.start(two_steps, id="r")
-        while not store.dead:
-            await asyncio.sleep(0.001)
+        await until(lambda: store.dead)
         with pytest.raises(StoreUnavailable):
             await app.runs()
     await store.revive()

@@ -38,7 +38,9 @@ def test_only_an_irreversible_tool_needs_trust_by_itself() -> None:
 
 
 @given(st.floats(0, 10), st.floats(0, 100), runs, runs, st.integers(1, 20))
-def test_a_pause_is_within_its_bounds_and_always_the_same(base_s: float, max_s: float, run: str, path: str, attempt: int) -> None:
+def test_a_pause_is_within_its_bounds_and_always_the_same(
+    base_s: float, max_s: float, run: str, path: str, attempt: int
+) -> None:
     retry = hf.Retry(attempts=5, base_s=base_s, max_s=max_s)
     delay_s = retry.delay_s(run, path, attempt)
     assert 0 <= delay_s <= min(max_s, base_s * 2.0 ** (attempt - 1))

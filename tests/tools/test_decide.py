@@ -60,7 +60,9 @@ def test_under_trajectory_only_the_label_of_the_run_counts(needs: Trust, level: 
 
 
 @given(st.sampled_from(Trust), st.dictionaries(st.sampled_from("abc"), st.sampled_from(Trust)), st.sampled_from(Trust))
-def test_under_values_every_argument_counts_and_the_run_does_not(needs: Trust, arguments: dict[str, Trust], run: Trust) -> None:
+def test_under_values_every_argument_counts_and_the_run_does_not(
+    needs: Trust, arguments: dict[str, Trust], run: Trust
+) -> None:
     reasons = gate_reasons(
         needs=needs,
         policy="values",

@@ -20,7 +20,11 @@ from holdfast.trust import LOWEST, Value
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | text,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | text,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
     max_leaves=8,
 )
@@ -119,7 +123,9 @@ def test_any_json_comes_back_as_it_was(value: object) -> None:
 
 
 @given(st.dictionaries(text, json_values, max_size=5), st.randoms())
-def test_the_same_value_has_the_same_bytes_whatever_the_order_it_was_filled_in(value: dict[str, object], random: Any) -> None:
+def test_the_same_value_has_the_same_bytes_whatever_the_order_it_was_filled_in(
+    value: dict[str, object], random: Any
+) -> None:
     items = list(value.items())
     random.shuffle(items)
     assert encode_json(dict(items)) == encode_json(value)

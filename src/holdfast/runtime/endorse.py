@@ -131,7 +131,6 @@ async def endorse(value: Any, by: Validator[T]) -> Value[T]:
 
 
 def _recorded(execution: Execution, event: Any, by: Validator[T]) -> Value[T]:
-    execution.count_replayed(event)
     if event.kind == "endorse.failed":
         failure = event.payload(Failure)
         raise step_failed(execution.run, event.path, by.name, failure.error, 1)

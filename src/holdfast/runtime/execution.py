@@ -7,7 +7,7 @@ are live. It decides little; steps, tools, waits decide in their own modules.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -28,7 +28,7 @@ from ..errors import (
 from ..journal import Event, Journal, RunLog, codec
 from ..journal.conversation import Conversation
 from ..journal.records import Budget, ErrorInfo, Failure, ModelOutcome, Outcome, Started
-from ..model import Clock
+from ..model import Clock, Secret
 from ..store import RunState, Wait
 from ..tools import Tool, Typed, encode_json
 from ..trust import PRIMARY, Label
@@ -65,6 +65,7 @@ class Read:
     at_ns: int
     args: bytes
     digest: str
+    secrets: Mapping[str, Secret]
 
 
 @dataclass(slots=True)
@@ -112,6 +113,8 @@ class Execution:
         self.budget = started.budget if started.budget != Budget() else None
         self.spent = Spent()
         self.history: History = read_history(events)
+        if self.budget is not None:
+            self._charge_for_the_past()
         self.notes: list[Event] = list(notes)
         self.consumed = received_notes(self.history)
         self.secret = secret
@@ -160,11 +163,15 @@ class Execution:
                 JournalMismatch(self.run, path, recorded, f"{name} of type {output.annotation}")
             ) from error
 
-    def count_replayed(self, event: Event) -> None:
-        """Charge a recorded step to the budget, as it was when it happened."""
-        self.spent.steps += 1
-        if event.kind == "model.completed":
-            self.charge(event.payload(ModelOutcome))
+    def _charge_for_the_past(self) -> None:
+        """What was spent is spent, whether this execution comes by the step again or not."""
+        for past in self.history.values():
+            event = past.outcome
+            if event is None or event.kind.startswith("scope."):
+                continue
+            self.spent.steps += 1
+            if event.kind == "model.completed" and not event.redacted:
+                self.charge(event.payload(ModelOutcome))
 
     async def blob(self, id: str) -> bytes:
         """A stored blob that a recorded model call names. All replies of the recorded past are fetched at once."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .app import App
 
 log = logging.getLogger("holdfast")
+log.addHandler(logging.NullHandler())  # a library prints nothing: who wants the log sets logging up
 
 CLAIM_AT_ONCE = 256
 LEASE_S = 10.0

@@ -8,6 +8,7 @@ from typing import Any
 from .. import errors
 from ..errors import EndorsementRejected, HoldfastError, StepFailed, TimedOut, ToolFailed
 from ..journal.records import ErrorInfo
+from ..model import without_secrets
 
 _MESSAGE_CHARS = 4000
 _JSON = (str, int, float, bool, type(None))
@@ -48,8 +49,8 @@ def step_failed(run: str, path: str, name: str, info: ErrorInfo, attempts: int) 
 
 
 def _clean(value: Any) -> Any:
-    """Text without what UTF-8 can't hold; anything else as it is."""
-    return value.encode(errors="replace").decode() if isinstance(value, str) else value
+    """Text without what UTF-8 can't hold and without secrets; anything else as it is."""
+    return without_secrets(value.encode(errors="replace").decode()) if isinstance(value, str) else value
 
 
 def _name(kind: type) -> str:

@@ -73,8 +73,6 @@ async def refuse_arguments(scope: Scope, tool: Tool[..., Any], path: str, given:
     error = ToolInputInvalid(execution.run, path, tool.name, "ValueError", why)
     if past is None or past.outcome is None:
         await execution.fail("tool", path, tool.name, asked, describe(error))
-    else:
-        execution.count_replayed(past.outcome)
     raise error
 
 
@@ -137,7 +135,6 @@ class ToolCallStep:
     def _recorded(self, past: Past) -> Any:
         event = past.outcome
         assert event is not None
-        self.execution.count_replayed(event)
         if event.kind == "tool.failed":
             failure = event.payload(Failure)
             raise step_failed(self.execution.run, self.path, self.tool.name, failure.error, failure.attempts)
@@ -380,9 +377,9 @@ class ToolCallStep:
             if not again or f"{self.path}.f{number}" not in self.execution.history:
                 await self._note_attempt(fault, via=f"{_FALLS_BACK}{other.name}")
             try:
-                canonical = other.arguments.from_model(msgspec.json.decode(self.args))
+                canonical = other.arguments.adopt(self.args)
                 value = await ToolCallStep(
-                    self.scope, other, f"{self.path}.f{number}", canonical, self.labelled
+                    self.scope, other, f"{self.path}.f{number}", canonical, self.labelled, self.secrets
                 ).result()
             except (ToolFailed, ValueError) as error:
                 fault = Fault("error", describe(error), error, definite=getattr(error, "definite", True))
@@ -409,7 +406,7 @@ class ToolCallStep:
     # -- reads that effects depend on ---------------------------------------------------------------------------------
 
     async def _repeat_read(self, read: Read, path: str) -> None:
-        await ToolCallStep(self.scope, read.tool, path, read.args, {}).result()
+        await ToolCallStep(self.scope, read.tool, path, read.args, {}, read.secrets).result()
 
     def _read_key(self) -> str:
         if self.tool.read_key is not None:
@@ -421,4 +418,6 @@ class ToolCallStep:
             return
         key = self._read_key()
         digest = hashlib.sha256(encoded).hexdigest()
-        self.execution.reads[self.tool.name, key] = Read(self.tool, key, self.path, at_ns, self.args, digest)
+        self.execution.reads[self.tool.name, key] = Read(
+            self.tool, key, self.path, at_ns, self.args, digest, self.secrets
+        )

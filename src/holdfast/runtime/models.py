@@ -243,7 +243,6 @@ def _utf8(text: str) -> str:
 
 async def _recorded(execution: Execution, event: Event, node: str) -> tuple[Message, str]:
     """The recorded reply, if the recorded question is the one that is asked now."""
-    execution.count_replayed(event)
     if event.kind == "model.failed":
         failure = event.payload(Failure)
         raise step_failed(execution.run, event.path, event.name, failure.error, failure.attempts)

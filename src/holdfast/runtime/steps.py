@@ -186,7 +186,6 @@ def recorded_result(execution: Execution, past: Past, output: Typed[T]) -> T:
     """What a recorded outcome returns or raises."""
     event = past.outcome
     assert event is not None
-    execution.count_replayed(event)
     if event.kind.endswith(".failed"):
         failure = event.payload(Failure)
         raise step_failed(execution.run, event.path, event.name, failure.error, failure.attempts)

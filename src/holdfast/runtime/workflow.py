@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, cast, get_args, get_origin
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
 
 import msgspec
 
@@ -166,6 +166,17 @@ REGISTRY = Registry()
 """Workflows declared by `@workflow` in the modules that were imported. Declaring is all that importing does."""
 
 
+class Declare(Protocol):
+    """What `workflow(...)` gives: a decorator that knows an answer from a plain result."""
+
+    @overload
+    def __call__(
+        self, fn: Callable[P, Awaitable[Completed[R] | Clarify | Refused | Escalated]], /
+    ) -> Workflow[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, Awaitable[R]], /) -> Workflow[P, R]: ...
+
+
 def workflow(
     *,
     version: str,
@@ -173,7 +184,7 @@ def workflow(
     success: str = "",
     name: str | None = None,
     budget: Budget | None = None,
-) -> Callable[[Callable[P, Awaitable[R]]], Workflow[P, R]]:
+) -> Declare:
     """Declare a workflow: an async function whose steps are journalled.
 
     Between steps it must be deterministic: it runs from its start again whenever the run is resumed, with recorded outcomes.
@@ -188,14 +199,14 @@ def workflow(
     The function returns one of the four answers or a plain value, which becomes `Completed`.
     """
 
-    def declare(fn: Callable[P, Awaitable[R]]) -> Workflow[P, R]:
+    def declare(fn: Callable[..., Awaitable[Any]], /) -> Workflow[..., Any]:
         if not inspect.iscoroutinefunction(fn):
             raise WorkflowDefect(getattr(fn, "__name__", str(fn)), "a workflow is an async function")
         made = Workflow(
-            cast("Callable[P, Awaitable[R]]", fn), name=name or fn.__name__, version=version, accepts=tuple(accepts), success=success,
+            fn, name=name or fn.__name__, version=version, accepts=tuple(accepts), success=success,
             budget=budget or Budget(),
         )  # fmt: skip
         REGISTRY.add(made)
         return made
 
-    return declare
+    return cast("Declare", declare)

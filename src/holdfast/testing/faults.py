@@ -64,7 +64,7 @@ class FaultyStore:
 
     async def create(self, run: NewRun, first: Append, *, worker: str | None = None) -> int:
         fails = self._count(first)
-        if fails and self.when == "before":
+        if fails and (self.when == "before" or self.act == "full"):
             self._fail()
         epoch = await self.store.create(run, first, worker=worker)
         if fails and self.when == "after":

@@ -64,7 +64,7 @@ class Retry:
         """The pause after failed attempt `attempt` (from 1). Source: AWS, "Exponential backoff and jitter" (full jitter)."""
         seed = hashlib.sha256(f"{run}\x00{path}\x00{attempt}".encode()).digest()
         fraction = int.from_bytes(seed[:7], "big") / (1 << 56)
-        return fraction * min(self.max_s, self.base_s * 2.0 ** (attempt - 1))
+        return fraction * min(self.max_s, self.base_s * 2.0 ** min(attempt - 1, 60))
 
 
 ONCE: Final = Retry(attempts=1)

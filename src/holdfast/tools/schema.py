@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from ..errors import ContractError
 from ..model import Secret
 from ..trust import Value
 from .typed import hints
@@ -37,6 +38,14 @@ class Arguments:
             for name, parameter in self.signature.parameters.items()
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY and name not in self._injected
         )
+        structs = [
+            p
+            for p, kind in annotations.items()
+            if p != "return" and isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+        ]
+        if structs:
+            why = f"argument {structs[0]} is a msgspec struct, which has no schema for models; use a dataclass or a pydantic model"
+            raise ContractError(name, why)
         self._fields = {p: annotations.get(p, Any) for p in self.signature.parameters if p not in self.injected}
 
     @functools.cached_property
@@ -99,6 +108,10 @@ class Arguments:
             return self._canonical(lambda: self.model.model_validate_json(recorded)) == asked
         except ValueError:
             return False
+
+    def adopt(self, canonical: bytes) -> bytes:
+        """The canonical arguments of another tool as arguments of this one, which stands in for it. Raises `ValueError`."""
+        return self._canonical(lambda: self.model.model_validate_json(canonical))
 
     def decode(self, canonical: bytes, secrets: Mapping[str, Secret] = MappingProxyType({})) -> dict[str, Any]:
         """The arguments as the function gets them; `secrets` by name as the caller gave them, with their resolvers."""

@@ -77,6 +77,8 @@ class Typed(Generic[T]):
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema shown to models: made by the same object that validates."""
+        if self._decode is not None:  # a msgspec struct, or plain JSON types around one
+            return msgspec.json.schema(self._plain)
         return cast("dict[str, Any]", self.adapter.json_schema())
 
     def check(self, value: object) -> T:
