@@ -3,7 +3,8 @@
     python bench/floor.py FILE [--runs 1000]
 
 Sleeping tasks as in `steps`, the same records, the same SQLite settings (WAL, synchronous=FULL), one writer thread with group
-commit. No input, label, hash, status, ownership or resume: a table of (run, seq, payload) without any index.
+commit. No input, label, hash, status, ownership or resume: a table of (run, seq, payload) and the key to find a step again, which
+makes no measurable difference.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Recorder:
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute(
-            "CREATE TABLE steps (run INTEGER NOT NULL, seq INTEGER NOT NULL, payload BLOB NOT NULL) STRICT"
+            "CREATE TABLE steps (run INTEGER NOT NULL, seq INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (run, seq)) STRICT"
         )
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()

@@ -39,7 +39,7 @@ log = logging.getLogger("nursery")
 class Work(msgspec.Struct, kw_only=True):
     """What a child does: start the runs (as a client would again after a crash), drive them, and say how each ended.
 
-    `at`, `when`, `act`: the write that the child does not survive. `kill_after_s`: when the nursery kills it from outside.
+    `input`: of every run; "{id}" stands for its id. `at`, `when`, `act`: the write that the child does not survive. `kill_after_s`: when the nursery kills it from outside.
     `wait_s`: how long it waits for an answer. `later_s`: how far its wall clock is ahead.
     """
 
@@ -105,7 +105,8 @@ async def _work(work: Work) -> None:
     ):
 
         async def one(id: str) -> None:
-            run = await app.start(workflow, *work.input, id=id, label=Trust(work.label))
+            given = [id if part == "{id}" else part for part in work.input]
+            run = await app.start(workflow, *given, id=id, label=Trust(work.label))
             try:
                 answer = await run.result(timeout_s=work.wait_s)
             except RunNeedsAttention as attention:

@@ -85,7 +85,6 @@ async def test_law_5_a_start_or_a_note_that_could_not_be_stored_is_an_error_to_t
     store = FaultyStore(MemoryStore(), at=appends(kind), act="full")
     async with opened(workflow, store=store) as app:
 
-
         async def start_and_signal() -> None:
             await (await app.start(workflow, id="r")).signal("go", 4)
 

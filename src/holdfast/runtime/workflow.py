@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, get_args, get_origin, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, get_args, get_origin, overload
 
 import msgspec
 
