@@ -39,7 +39,8 @@ log = logging.getLogger("nursery")
 class Work(msgspec.Struct, kw_only=True):
     """What a child does: start the runs (as a client would again after a crash), drive them, and say how each ended.
 
-    `input`: of every run; "{id}" stands for its id. `at`, `when`, `act`: the write that the child does not survive. `kill_after_s`: when the nursery kills it from outside.
+    `input`: of every run; "{id}" stands for its id.
+    `at`, `when`, `act`: the write that the child does not survive. `kill_after_s`: when the nursery kills it from outside.
     `wait_s`: how long it waits for an answer. `later_s`: how far its wall clock is ahead.
     """
 

@@ -22,7 +22,7 @@ from holdfast.errors import (
 )
 from holdfast.runtime import execution
 from holdfast.store.memory import MemoryStore
-from holdfast.testing import FaultyStore, VirtualClock, check_replay
+from holdfast.testing import FaultyStore, ScriptedModel, VirtualClock, check_replay
 from holdfast.testing.faults import WHEN, When
 from holdfast.trust import Trust
 from tests.runtime.support import (
@@ -664,7 +664,7 @@ async def test_a_cancel_scope_of_the_users_own_that_fires_around_a_step_stops_th
         await anyio.sleep(30)
         return ""
 
-    agent: hf.Agent[int] = hf.Agent("desk", model=hf_scripted(never), instructions="", output=int)
+    agent: hf.Agent[int] = hf.Agent("desk", model=ScriptedModel(never), instructions="", output=int)
     calls: dict[str, Any] = {
         "step": lambda: slow(1),
         "tool": lambda: hanging_read(1),
@@ -702,12 +702,6 @@ async def test_a_cancel_scope_of_the_users_own_that_fires_around_a_step_stops_th
             await app.result("r", timeout_s=5)
 
 
-def hf_scripted(script: Any) -> Any:
-    from holdfast.testing import ScriptedModel
-
-    return ScriptedModel(script)
-
-
 @hf.step
 async def slow_enough() -> int:
     await anyio.sleep(0.05)
@@ -716,8 +710,10 @@ async def slow_enough() -> int:
 
 async def test_a_scope_of_the_users_own_that_does_not_fire_is_nobodys_business() -> None:
     async def work() -> int:
+        found = []
         with anyio.CancelScope():
-            return await quick(1)
+            found.append(await quick(1))
+        return found[0]
 
     workflow = flow(work)
     async with opened(workflow) as app:
@@ -730,7 +726,8 @@ async def test_a_step_or_tool_outside_a_run_says_so() -> None:
     async def read(n: int) -> int:
         return n
 
-    for call in (quick(1), read(1), hf.now(), hf.sleep(1), hf.signal("s"), hf.parallel(), hf.patched("x")):
+    calls: tuple[Any, ...] = (quick(1), read(1), hf.now(), hf.sleep(1), hf.signal("s"), hf.parallel(), hf.patched("x"))
+    for call in calls:
         with pytest.raises(UnscopedStep, match="outside a run"):
             await call
     assert await quick.fn(1) == await read.fn(1) == 1

@@ -347,6 +347,7 @@ async def check(program: Program, interruptions: list[Interruption]) -> None:
     straight = await drive(FaultyStore(MemoryStore()), program)
     assert straight is not None, "the straight run does not end"
     once = dict(WORLD.effects)
+    assert set(once.values()) <= {1}, "an effect was asked for and did not take place"
 
     WORLD.__init__()  # type: ignore[misc]
     inner, clock = MemoryStore(), LaterClock()

@@ -24,6 +24,7 @@ from holdfast.errors import (
 from holdfast.store import open_store
 from holdfast.store.memory import MemoryStore
 from holdfast.testing import VirtualClock, check_replay
+from holdfast.testing.faults import WHEN
 from tests.runtime.support import (
     SOON_S,
     appends,
@@ -482,6 +483,33 @@ async def test_a_sub_run_that_fails_is_a_failed_step_of_its_parent() -> None:
         await check_replay(app, "r")
 
 
+async def test_effects_of_different_sub_runs_have_keys_of_their_own() -> None:
+    keys: list[str] = []
+
+    @hf.tool(effect="keyed")
+    async def order(n: int, *, key: hf.IdempotencyKey) -> int:
+        keys.append(key)
+        return n
+
+    async def orders(n: int, depth: int) -> int:
+        ordered = await order(n)  # type: ignore[call-arg]  # the key is filled in
+        if depth > 0:
+            await hf.subrun(nested, n, depth - 1)
+        return ordered
+
+    async def work() -> int:
+        await order(0)  # type: ignore[call-arg]  # the key is filled in
+        await hf.parallel(hf.subrun(nested, 1, 2), hf.subrun(nested, 1, 2))
+        await hf.subrun(nested, 1, 0)
+        return 1
+
+    workflow, nested = flow(work), flow(orders)
+    async with opened(workflow, nested) as app:
+        await app.start(workflow, id="r")
+        assert await result(app) == 1
+    assert len(keys) == len(set(keys)) == 8
+
+
 async def test_a_parent_is_parked_while_its_child_waits() -> None:
     async with opened(PARENT, CHILD) as app:
         await app.start(PARENT, 101, id="r")
@@ -533,8 +561,8 @@ async def test_a_sub_run_keeps_its_label_however_often_its_start_is_interrupted(
 
     workflow = flow(both)
     for at in ("subrun.waiting", "subrun.completed", "run.started"):
-        for when in ("before", "after"):
-            store = await crashed(workflow, CHILD, at=appends(at), when=when, label=hf.Trust.PRIMARY)  # type: ignore[arg-type]  # a literal
+        for when in WHEN:
+            store = await crashed(workflow, CHILD, at=appends(at), when=when, label=hf.Trust.PRIMARY)
             async with opened(workflow, CHILD, store=store) as app:
                 await app.start(workflow, id="r", label=hf.Trust.PRIMARY)
                 assert await result(app) == "5"

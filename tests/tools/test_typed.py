@@ -106,7 +106,7 @@ WRONG: list[tuple[Any, object]] = [
     (Struct, {"number": "one"}),
     (date, "tomorrow"),
     (int, None),
-    (int, object()),
+    pytest.param(int, object(), id="an object"),
 ]
 
 
