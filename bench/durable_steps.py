@@ -34,7 +34,7 @@ import peers
 import steps
 from child import HERE, Failed, measure
 from figures import Figure, Report, of
-from machine import NoDisk, describe, flush_ms
+from machine import NoDisk, Others, describe, flush_ms
 from spread import Spread
 from workload import STEPS
 
@@ -97,14 +97,17 @@ class Bench:
         floors: list[floor.Measured] = []
         plain: list[steps.Measured] = []
         intent: list[steps.Measured] = []
+        others: list[float] = []
         runs = ("--runs", self.plan.runs)
         for pair in range(self.plan.pairs):
+            meanwhile = Others()
             with self.store() as path:
                 floors.append(measure(floor.Measured, "floor.py", path, *runs))
             with self.store() as path:
                 plain.append(measure(steps.Measured, "steps.py", path, *runs))
             with self.store() as path:
                 intent.append(measure(steps.Measured, "steps.py", path, *runs, "--kind", "intent"))
+            others.append(meanwhile.share())
             self.say(f"  pair {pair + 1}: floor {floors[-1].steps_per_s:,.0f}, steps {plain[-1].steps_per_s:,.0f}")
         both = list(zip(floors, plain, intent, strict=True))
         self.figures += [
@@ -118,6 +121,7 @@ class Bench:
             of("cpu_us_per_step", Spread.of(p.cpu_us for p in plain), "us", "CPU time of the process a step"),
             of("loop_us_per_step", Spread.of(p.main_us for p in plain), "us", "of it, the event loop's thread"),
             of("floor_cpu_us_per_step", Spread.of(f.cpu_us for f in floors), "us", "the same of the floor"),
+            of("others_cpu", Spread.of(others), "", "share of all cores that other processes used meanwhile: 0 is a quiet machine"),
             of("rss_mb", Spread.of(p.rss_mb for p in plain), "MB", "most resident, of a process that does nothing else"),
             of("rss_mb_with_intent", Spread.of(i.rss_mb for i in intent), "MB", "the same with intents"),
         ]  # fmt: skip

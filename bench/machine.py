@@ -81,6 +81,32 @@ def memory_mb(field: str = "VmHWM") -> float:
     raise LookupError(f"/proc/self/status has no {field}")
 
 
+class Others:
+    """How much of the machine other processes use, from now on."""
+
+    def __init__(self) -> None:
+        self._total, self._idle = _ticks()
+        self._own = _own_ticks()
+
+    def share(self) -> float:
+        """In [0, 1] of all cores; this process and its ended children do not count."""
+        total, idle = _ticks()
+        passed = total - self._total
+        used = passed - (idle - self._idle) - (_own_ticks() - self._own)
+        return max(0.0, used / passed) if passed else 0.0
+
+
+def _ticks() -> tuple[int, int]:
+    """All CPU time of the machine so far, and the idle part of it."""
+    user, nice, system, idle, io, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
+    return user + nice + system + idle + io + sum(rest), idle + io
+
+
+def _own_ticks() -> float:
+    times = os.times()
+    return (times.user + times.system + times.children_user + times.children_system) * os.sysconf("SC_CLK_TCK")
+
+
 def forget_peak() -> None:
     """Start `VmHWM` anew from what is resident now."""
     Path("/proc/self/clear_refs").write_text("5")

@@ -12,10 +12,12 @@ import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, assert_type
 
 import pytest
 
 import holdfast
+import holdfast as hf
 from tests.conftest import ROOT
 
 PUBLIC = [
@@ -126,6 +128,41 @@ def test_every_public_class_function_and_method_has_a_docstring(name: str) -> No
 def test_every_module_says_what_it_is_for() -> None:
     modules = [path for path in PACKAGE.rglob("*.py") if path.name != "__main__.py"]
     assert [str(m.relative_to(PACKAGE)) for m in modules if not ast.get_docstring(ast.parse(m.read_text()))] == []
+
+
+# -- what a type checker sees ----------------------------------------------------------------------------------------------
+
+if TYPE_CHECKING:  # `make check` fails where one of these does not hold; nothing here is ever run
+
+    @hf.step
+    async def counted(word: str) -> int: ...
+
+    @hf.tool(effect="read")
+    async def looked_up(word: str) -> list[str]: ...
+
+    @hf.validator(version="1")
+    async def checked(value: str) -> bool: ...
+
+    @hf.workflow(version="1")
+    async def answering(word: str) -> hf.Answer[int]: ...
+
+    @hf.workflow(version="1")
+    async def plain(word: str) -> int: ...
+
+    async def _seen(app: hf.App) -> None:
+        assert_type(await (await app.start(answering, "word")).result(), hf.Answer[int])
+        assert_type(await (await app.start(plain, "word")).result(), hf.Answer[int])
+        assert_type(hf.run_sync(answering, "word"), hf.Answer[int])
+        assert_type(await counted("word"), int)
+        assert_type(await looked_up("word"), list[str])
+        assert_type(await hf.endorse("word", checked), hf.Value[bool])
+        assert_type(await hf.parallel(counted("one"), looked_up("two")), tuple[int, list[str]])
+        assert_type(await hf.first(counted("one"), counted("two")), tuple[int, int])
+        assert_type(await hf.timeout(counted("one"), timeout_s=1.0), int)
+
+
+def test_the_types_ship() -> None:
+    assert (PACKAGE / "py.typed").is_file()
 
 
 # -- what ships ------------------------------------------------------------------------------------------------------------

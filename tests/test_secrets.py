@@ -30,6 +30,7 @@ from tests.providers.loopback import Answer, answer, loopback
 from tests.runtime.support import SOON_S, flow, loaded
 
 CANARY = "canary-5f1c9a-do-not-store"
+NO_KEY = hf.IdempotencyKey("")
 OPEN_WORD = "marigold-7d20e4"
 
 
@@ -133,7 +134,7 @@ async def test_a_secret_argument_is_recorded_by_its_name_and_resolved_at_the_cal
         return "fetched"
 
     @hf.tool(effect="keyed", needs=Trust.EXTERNAL)
-    async def send(token: hf.Secret, *, key: hf.IdempotencyKey) -> str:
+    async def send(token: hf.Secret, *, key: hf.IdempotencyKey = NO_KEY) -> str:
         seen.append(token.reveal())
         return "sent"
 

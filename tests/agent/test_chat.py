@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import holdfast as hf
-from holdfast.errors import BudgetExceeded, ModelError, StepFailed, WorkflowDefect
+from holdfast.errors import BudgetExceeded, ModelError, RunNeedsAttention, StepFailed, WorkflowDefect
 from holdfast.model import Message, Text
 from holdfast.store.memory import MemoryStore
 from holdfast.testing import ScriptedModel
@@ -192,3 +192,37 @@ async def test_what_an_agent_is_for_is_said_when_it_is_used_otherwise() -> None:
             with pytest.raises(hf.errors.RunFailed, match=advice) as caught:
                 await run.result(timeout_s=SOON_S)
             assert caught.value.error_type == f"{WorkflowDefect.__module__}.WorkflowDefect"
+
+
+@pytest.mark.parametrize("how", ["parallel", "timeout"])
+async def test_a_chat_belongs_to_the_branch_that_made_it(how: str) -> None:
+    """What it has heard would depend on scheduling, and a replay would not hear what a branch that lost has said."""
+    agent, model = chatting("one", "two")
+
+    async def handle() -> object:
+        chat = agent.chat()
+        if how == "timeout":
+            return await hf.timeout(chat.say("hi"), timeout_s=SOON_S)
+        return await hf.parallel(chat.say("hi"), chat.say("ho"))
+
+    workflow = flow(handle)
+    async with opened(workflow) as app:
+        run = await app.start(workflow, id="r")
+        with pytest.raises(RunNeedsAttention, match="made in another branch"):
+            await run.result(timeout_s=SOON_S)
+    assert model.calls == 0
+
+
+async def test_a_chat_made_in_a_branch_is_used_there() -> None:
+    agent, _ = chatting("hello")
+
+    async def branch() -> str:
+        return await agent.chat().say("hi")
+
+    async def handle() -> str:
+        return await hf.timeout(branch(), timeout_s=SOON_S)
+
+    workflow = flow(handle)
+    async with opened(workflow) as app:
+        await app.start(workflow, id="r")
+        assert await result(app) == "hello"

@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 import holdfast as hf
-from holdfast.errors import ModelError, RunFailed, StepFailed, WorkflowDefect
+from holdfast.errors import ModelError, RunCancelled, RunFailed, StepFailed, WorkflowDefect
 from holdfast.journal.records import Budget
-from holdfast.model import Message, ModelReply, Text, ToolCall, ToolResult, Usage
+from holdfast.model import Message, ModelReply, ModelRequest, Text, ToolCall, ToolResult, Usage
 from holdfast.testing import ScriptedModel
 from holdfast.trust import Trust
 from tests.agent.support import (
@@ -30,7 +30,7 @@ from tests.agent.support import (
     stored_messages,
     told,
 )  # fmt: skip
-from tests.runtime.support import SOON_S, flow, kinds, opened, result, until_asked
+from tests.runtime.support import SOON_S, flow, kinds, opened, result, until, until_asked
 
 
 async def test_each_call_is_a_step_in_the_scope_of_the_agent() -> None:
@@ -241,6 +241,57 @@ async def test_a_budget_that_ends_inside_a_tool_call_escalates_too() -> None:
     assert model.calls == 1
 
 
+# -- branches --------------------------------------------------------------------------------------------------------------
+
+
+async def never(request: ModelRequest) -> ToolCall:
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+async def test_an_agent_that_loses_a_race_leaves_nothing_behind() -> None:
+    slow, _ = agent_of(model=ScriptedModel(never))
+    quick, _ = agent_of(completed())
+
+    async def handle() -> int:
+        winner, _ = await hf.first(slow.run("?"), quick.run("?"))
+        return winner
+
+    workflow = flow(handle)
+    async with opened(workflow) as app:
+        await app.start(workflow, id="r")
+        assert await result(app) == 1
+        assert [e for e in await kinds(app) if " 0.0." in e] == []
+
+
+async def test_an_agent_may_be_bounded_in_time() -> None:
+    agent, _ = agent_of(model=ScriptedModel(never))
+
+    async def handle() -> str:
+        try:
+            return str(await hf.timeout(agent.run("?"), timeout_s=0.02))
+        except hf.TimedOut:
+            return "too late"
+
+    workflow = flow(handle)
+    async with opened(workflow) as app:
+        await app.start(workflow, id="r")
+        assert await result(app) == "too late"
+
+
+async def test_a_run_is_cancelled_while_its_model_thinks() -> None:
+    model = ScriptedModel(never)
+    agent, _ = agent_of(model=model)
+    workflow = asking(agent)
+    async with opened(workflow) as app:
+        run = await app.start(workflow, "?", id="r")
+        await until(lambda: model.calls == 1)
+        await run.cancel("no longer needed")
+        with pytest.raises(RunCancelled, match="no longer needed"):
+            await run.result(timeout_s=SOON_S)
+        assert await kinds(app) == ["run.started", "run.cancelled"]
+
+
 # -- declarations ----------------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +306,14 @@ async def test_a_budget_that_ends_inside_a_tool_call_escalates_too() -> None:
 def test_a_declaration_that_can_not_work_is_refused_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(WorkflowDefect, match="agent desk"):
         agent_of(**wrong)
+
+
+def test_an_output_that_has_no_schema_is_refused_at_once() -> None:
+    class Odd:
+        pass
+
+    with pytest.raises(WorkflowDefect, match="agent desk: its output"):
+        agent_of(output=Odd)
 
 
 def test_a_tool_can_not_take_the_place_of_an_answer() -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 
 import holdfast as hf
 from holdfast.cli.record import read_record
+from holdfast.errors import RunFailed
 from holdfast.journal import conversation, raw
 from holdfast.model import Message, ModelReply, ModelRequest, Text, ToolCall, Usage
 from holdfast.store import open_store
 from holdfast.store.memory import MemoryStore
 from holdfast.testing import ScriptedModel
-from tests.agent.support import agent_of, asking, completed, look, outcomes, stored_messages
+from tests.agent.support import agent_of, asking, completed, look, outcomes, says, stored_messages
+from tests.providers.dialects import CHAT, RESPONSES, Dialect
+from tests.providers.loopback import answer, loopback
 from tests.runtime.support import SOON_S, flow, opened, result
 
 PRICED = Usage(input_tokens=1000, output_tokens=100)
@@ -122,6 +126,26 @@ async def test_request_and_response_are_read_back_byte_for_byte() -> None:
         assert (await app.verify()).ok
 
 
+@pytest.mark.parametrize("dialect", [CHAT, RESPONSES], ids=lambda d: d.route)
+async def test_the_bytes_of_a_hosted_model_are_those_on_the_wire(dialect: Dialect) -> None:
+    hosted = pytest.importorskip("holdfast.providers.hosted")
+    said = json.dumps(completed(sources=["call_1"]).arguments)
+    replies = [answer(dialect.calls("stock", '{"sku": "A1"}')), answer(dialect.calls("answer_completed", said))]
+    async with loopback(*replies) as server:
+        model = hosted.HostedModel(dialect.route, base_url=server.url, api_key="key", timeout_s=SOON_S)
+        agent, _ = agent_of(model=model)
+        workflow = asking(agent)
+        async with opened(workflow) as app:
+            await app.start(workflow, "two, please", id="r")
+            assert (await result(app)).sku == "A1"
+            there = await outcomes(app)
+            assert [await raw.read(app.store, "r", o.raw_request or "") for o in there] == [s.body for s in server.seen]
+            assert [await raw.read(app.store, "r", o.raw_response or "") for o in there] == [r.body for r in replies]
+            assert [o.usage for o in there] == [dialect.usage, dialect.usage]
+            assert (there[0].served_model, there[0].provider) == (dialect.served, dialect.provider)
+        await model.aclose()
+
+
 async def test_a_model_without_a_wire_has_no_bytes() -> None:
     agent, _ = agent_of(completed())
     workflow = asking(agent)
@@ -199,3 +223,25 @@ async def test_messages_are_blobs_and_stand_in_no_event_of_a_model_call() -> Non
             if event.kind.startswith("model."):
                 assert "said once" not in json.dumps(event.json())
         assert Message("assistant", (Text("a sentence that is said once"),)) in await stored_messages(app)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["text", "arguments", "raw bytes"])
+async def test_a_reply_too_large_to_be_read_again_is_a_typed_failure_and_not_stored(where: str) -> None:
+    huge = f"{random.getrandbits(8 * 35_000_000):x}"  # nothing to compress
+    replies = {
+        "text": says(huge, completed()), "arguments": look(sku=huge),
+        "raw bytes": reply(completed(), sent=b"{}", came=huge.encode()),
+    }  # fmt: skip
+    agent, _ = agent_of(replies[where], completed(), retry=hf.Retry(attempts=1))
+    workflow = asking(agent)
+    async with opened(workflow) as app:
+        run = await app.start(workflow, "?", id="r")
+        ended: object
+        try:
+            ended = await run.result(timeout_s=SOON_S)
+        except RunFailed as failed:
+            ended = failed.error_type
+        assert isinstance(ended, hf.Escalated) or str(ended).startswith("holdfast.errors.")
+        assert (await app.verify()).ok
+        assert len(str([event.json() for event in await app.events("r")])) < 20_000_000

@@ -12,7 +12,7 @@ import logging
 import socket
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -34,18 +34,25 @@ WORKER: Final = "recorder"
 SOON_S: Final = 10.0
 LEASE_S: Final = 1e6  # the clock jumps, and no worker shall lose its runs over it
 
-KINDS: Final = frozenset(
-    """
-    run.started run.resumed run.parked run.in_doubt run.finished run.failed run.cancelled run.attention
-    step.completed step.failed step.attempt value.completed
-    tool.completed tool.failed tool.attempt tool.intent tool.doubt tool.settled endorse.completed endorse.failed
-    timer.waiting timer.completed signal.waiting signal.completed signal.failed reply.waiting reply.completed
-    approval.waiting approval.completed subrun.waiting subrun.completed subrun.failed scope.completed scope.failed
-    model.completed model.failed model.attempt answer.completed
-    note.signal note.reply note.approve note.deny note.settle note.cancel note.resume note.child note.redaction note.score
-    note.review
-    """.split()
-)
+PHASES: Final = {
+    "run": ("started", "resumed", "parked", "in_doubt", "finished", "failed", "cancelled", "attention"),
+    "step": ("completed", "failed", "attempt"),
+    "value": ("completed",),
+    "tool": ("completed", "failed", "attempt", "intent", "doubt", "settled"),
+    "endorse": ("completed", "failed"),
+    "timer": ("waiting", "completed"),
+    "signal": ("waiting", "completed", "failed"),
+    "reply": ("waiting", "completed"),
+    "approval": ("waiting", "completed"),
+    "subrun": ("waiting", "completed", "failed"),
+    "scope": ("completed", "failed"),
+    "model": ("completed", "failed", "attempt"),
+    "answer": ("completed",),
+    "note": (
+        "signal", "reply", "approve", "deny", "settle", "cancel", "resume", "child", "redaction", "score", "review",
+    ),
+}  # fmt: skip
+KINDS: Final = frozenset(f"{what}.{phase}" for what, phases in PHASES.items() for phase in phases)
 """Every kind of event and note there is."""
 
 
@@ -76,7 +83,13 @@ class Recorder:
     async def app(self, registry: Registry = w.REGISTRY, *, worker: bool = True) -> AsyncIterator[hf.App]:
         """An open app. Time passes between two of them."""
         self.clock.advance(1.0)
-        options: Any = {"registry": registry, "clock": self.clock, "worker": worker, "poll_s": 0.005, "lease_s": LEASE_S}
+        options: Any = {
+            "registry": registry,
+            "clock": self.clock,
+            "worker": worker,
+            "poll_s": 0.005,
+            "lease_s": LEASE_S,
+        }
         async with hf.open(self.path, signing_key=keys()[0], **options) as app:
             yield app
 
@@ -107,7 +120,9 @@ async def make(path: Path) -> None:
     await _doubted(recorder)
     await _changed(recorder)
     await _noted(recorder)
-    await recorder.crash(w.steps, "crashed", "nothing", before=lambda a: any(r.kind == "value.completed" for r in a.rows))
+    await recorder.crash(
+        w.steps, "crashed", "nothing", before=lambda a: any(r.kind == "value.completed" for r in a.rows)
+    )
     async with recorder.app() as app:
         await app.drain()
     await _left_open(recorder)
@@ -184,7 +199,9 @@ async def _changed(recorder: Recorder) -> None:
 
     other = Registry()
     other.add(
-        Workflow(changing, name="changing", version="1", accepts=(), success="", budget=Budget())  # the name is the same
+        Workflow(
+            changing, name="changing", version="1", accepts=(), success="", budget=Budget()
+        )  # the name is the same
     )
     for id in ("changed", "parked-attention"):
         async with recorder.app() as app:
@@ -200,7 +217,9 @@ async def _changed(recorder: Recorder) -> None:
 async def _noted(recorder: Recorder) -> None:
     """Runs that were looked at afterwards, and one that was redacted."""
     async with recorder.app() as app:
-        await app.note("steps", "score", name="kindness", value=0.0, by="a judge, version 3", why="it said nothing kind")
+        await app.note(
+            "steps", "score", name="kindness", value=0.0, by="a judge, version 3", why="it said nothing kind"
+        )
         await app.note("steps", "review", name="kindness", value="agreed", by="a person")
         await recorder.start(app, w.failing, "redacted", "what must not be known", label=Trust.EXTERNAL)
         await app.redact("redacted", by="a person", why="asked to")
@@ -237,13 +256,20 @@ def pack(path: Path) -> None:
 
 
 def kinds_in(path: Path) -> set[str]:
-    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+    with reading(path) as connection:
         return {decode_header(header).kind for (header,) in connection.execute("SELECT header FROM events")}
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Look into a history without leaving a file beside it."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
+        yield connection
 
 
 def main() -> None:
     socket.gethostname = lambda: WORKER  # a worker is named after its host, and the name is recorded
-    logging.disable(logging.CRITICAL)
+    logging.disable(logging.CRITICAL)  # it says that stores crash and runs fail, as they shall
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.db"
         anyio.run(make, made)

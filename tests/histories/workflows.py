@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import anyio
+import anyio.lowlevel
 from pydantic import BaseModel, Field
 
 import holdfast as hf
@@ -21,6 +22,7 @@ from holdfast.trust import Trust
 
 REGISTRY = Registry()
 AT_ONCE = hf.Retry(attempts=3, base_s=0.0)
+NO_KEY = hf.IdempotencyKey("")
 broken = {"pump"}
 """What does not work while a history is made; a replay never gets so far as to look."""
 
@@ -62,7 +64,7 @@ async def page(lines: int) -> list[str]:
 
 @workflow
 async def steps(what: str) -> dict[str, Any]:
-    first = await unsteady([])
+    first, second = await unsteady([]), ""
     try:
         await hopeless(what)
     except hf.StepFailed as failed:
@@ -109,7 +111,7 @@ async def label_shelf(sku: str) -> str:
 
 
 @hf.tool(effect="keyed", key_ttl_s=3600.0, definite=(LookupError,))
-async def order(sku: str, pieces: int, *, key: hf.IdempotencyKey) -> str:
+async def order(sku: str, pieces: int, *, key: hf.IdempotencyKey = NO_KEY) -> str:
     if sku == "none":
         raise LookupError("no such article")
     return f"{pieces} of {sku} under a key of {len(key)} characters"
@@ -183,7 +185,7 @@ async def keyed(sku: str) -> str:
 
 @hf.step
 async def count(number: int) -> int:
-    await anyio.sleep(0)
+    await anyio.lowlevel.checkpoint()
     return number
 
 
@@ -323,7 +325,7 @@ async def escalating() -> hf.Answer[Draft]:
 async def child(go_on: bool) -> str:
     if not go_on:
         raise ValueError("it should not")
-    return str(await hf.signal("go", type=str)) if go_on else ""
+    return str(await hf.signal("go", type=str))
 
 
 @workflow

@@ -10,6 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -20,15 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import holdfast as hf
-from holdfast.errors import HoldfastError, StepFailed, StoreUnavailable, TimedOut, ToolFailed
+from holdfast.errors import HoldfastError, RunCancelled, StepFailed, StoreUnavailable, TimedOut, ToolFailed
 from holdfast.journal import TERMINAL
-from holdfast.journal.records import Outcome
+from holdfast.journal.records import Attempt, Outcome
 from holdfast.runtime.clock import SystemClock
-from holdfast.store import Store, Stream
+from holdfast.runtime.history import NOT_ISSUED
+from holdfast.store import RunRow, Store, Stream
 from holdfast.store.memory import MemoryStore
 from holdfast.testing import FaultyStore, check_replay
 from holdfast.trust import Trust
-from tests.runtime.support import SOON_S, flow, opened
+from tests.runtime.support import SOON_S, flow, opened, until_so
 
 Program = list[Any]  # Any: nested JSON
 Interruption = tuple[Literal["before", "after", "leave"], int]
@@ -324,7 +326,10 @@ async def _answer(app: hf.App, store: FaultyStore, program: Program, leave_at: i
         await run.signal(f"signal {number}", number, key=f"signal {number}")
     while not store.dead and (leave_at is None or store.writes < leave_at):
         if (await app.journal.run("r")).status in TERMINAL:
-            return INTERPRET.answer.encode(await app.result("r"))
+            try:
+                return INTERPRET.answer.encode(await app.result("r"))
+            except RunCancelled as cancelled:
+                return str(cancelled).encode()
         await anyio.sleep(0.001)
     return None
 
@@ -389,3 +394,49 @@ async def test_a_random_workflow_gives_the_same_answer_however_often_it_is_inter
     program: Program, interruptions: list[Interruption]
 ) -> None:
     await check(program, interruptions)
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(PROGRAMS, st.integers(1, 14), st.one_of(st.none(), st.integers(1, 6)))
+async def test_a_random_workflow_that_is_cancelled_at_any_moment_ends_and_leaves_nothing_unsaid(
+    program: Program, cancel_at: int, crash_after: int | None
+) -> None:
+    WORLD.__init__()  # type: ignore[misc]
+    inner, clock = MemoryStore(), LaterClock()
+    store = FaultyStore(inner)
+    await drive(store, program, cancel_at, clock)
+    async with opened(INTERPRET, CHILD, store=inner, worker=False) as client:
+        await client.run("r").cancel("not wanted any more")
+    clock.later_s += 31
+    if crash_after is not None:
+        store = FaultyStore(inner, at=crash_after)
+        await drive(store, program, clock=clock)
+        await store.revive()
+        clock.later_s += 31
+    async with opened(INTERPRET, CHILD, store=inner, clock=clock) as app:
+        await until_so(partial(_all_over, app))
+        for row in await app.runs():
+            await _check_said(app, row)
+        report = await app.verify()
+        assert report.ok, report.problems
+
+
+async def _all_over(app: hf.App) -> bool:
+    return all(row.status in TERMINAL for row in await app.runs())
+
+
+async def _check_said(app: hf.App, row: RunRow) -> None:
+    """Every intent has an outcome, or was taken back before it was issued, or the end of the run says that it is in doubt."""
+    assert row.status in ("completed", "cancelled")
+    events = await app.events(row.run)
+    open_intents: set[str] = set()
+    for event in events:
+        if event.kind == "tool.intent":
+            open_intents.add(event.path)
+        elif event.kind in ("tool.completed", "tool.failed") or (event.kind == "tool.attempt" and event.payload(Attempt).via == NOT_ISSUED):
+            open_intents.discard(event.path)
+    for path in open_intents:
+        assert row.status == "cancelled"
+        last: Any = events[-1].json()
+        assert f"step {path}" in last["error"]["message"], f"{row.run}: nobody says that the effect at {path} is in doubt"

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
+from pydantic.errors import PydanticUserError
 
-from ..errors import BudgetExceeded, ModelError, RecordingMismatch, StepFailed, ToolFailed, WorkflowDefect
+from ..errors import BudgetExceeded, ModelError, RecordingMismatch, StepFailed, ToolFailed, UnscopedStep, WorkflowDefect
 from ..model import Answer, Clarify, Completed, Escalated, Message, ModelSettings, Text, ToolCall, ToolResult
 from ..providers import Model, resolve
 from ..runtime.ledger import call_for_model
@@ -84,13 +85,16 @@ class Agent(Generic[T]):
         if not self._models:
             raise WorkflowDefect(f"agent {name}", "needs a model")
         self._answers = None if output is None else AnswerTools(output)
+        try:
+            self._shown = () if self._answers is None else self._answers.specs
+        except (PydanticUserError, NameError) as error:
+            raise WorkflowDefect(f"agent {name}", f"its output can't be shown to a model: {error}") from error
 
     @functools.cached_property
     def _asker(self) -> Asker:
         routes = tuple(resolve(m) if isinstance(m, str) else m for m in self._models)
-        answers = self._answers.specs if self._answers is not None else ()
         instructions = self._instructions if self._answers is None else f"{self._instructions}\n\n{ANSWERING}"
-        specs = (*(t.spec for t in self.tools.values()), *answers)
+        specs = (*(t.spec for t in self.tools.values()), *self._shown)
         words = () if self._answers is None else (REPAIR, TEXT_ONLY)  # said to the model too
         version = version_of([instructions, words, specs, [r.name for r in routes], self.settings])
         return Asker(
@@ -207,7 +211,7 @@ class Agent(Generic[T]):
 
 
 class Chat:
-    """A conversation of a run with a user. Made by `Agent.chat`."""
+    """A conversation of a run with a user. Made by `Agent.chat`, and used in the branch in which it was made."""
 
     def __init__(self, agent: Agent[Any], scope: Scope, path: str) -> None:
         self._agent = agent
@@ -241,6 +245,10 @@ class Chat:
                     return message.text
 
     def _begun(self) -> Talk:
+        name = self._agent.name
+        if enter(name) is not self._outer:
+            why = "its chat was made in another branch, so what it has heard would depend on which branch is faster"
+            raise self._outer.execution.defective(UnscopedStep(name, why))
         if self._talk is None:
             self._inner = Scope(self._outer.execution, self._path, parent=self._outer)
             self._talk = Talk(self._inner, self._agent._asker)

@@ -194,7 +194,7 @@ async def handle(mail: Email) -> hf.Answer[Confirmation]:
             return _escalated(against, proposed)
         try:
             # The runtime fills the key in, and a tool takes the value out of its label.
-            placed = await place_order(order)  # type: ignore[call-arg, arg-type]
+            placed = await place_order(order)
             return hf.Completed(result=placed, confidence=draft.confidence)
         except hf.ToolFailed as failed:
             return _escalated(f"the order system turned it down: {failed}", proposed)

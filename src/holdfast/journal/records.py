@@ -83,6 +83,7 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True):
     parent: str | None = None
     parent_path: str | None = None
     root: str | None = None
+    key_prefix: str = ""  # of the idempotency keys: the path from the root run to this one
     fork: ForkOf | None = None
     effects: str = "live"
     tags: dict[str, str] = {}

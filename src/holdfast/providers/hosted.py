@@ -13,6 +13,7 @@ last part of the kind `DETAILS`. The provider they came from gets them back; ano
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -105,7 +106,7 @@ class HostedModel:
     ) -> None:
         self._name = name
         self._dialect, self._model = check_route(name)
-        self._base_url = base_url
+        self._base_url, self._basic = _without_userinfo(base_url)
         self._api_key = api_key
         self._timeout_s = timeout_s
         self._http_client = http_client
@@ -168,7 +169,7 @@ class HostedModel:
 
     def _credential(self, key: str) -> tuple[str, str] | None:
         if not key:
-            return None
+            return None if self._basic is None else ("authorization", self._basic)
         return ("x-api-key", key) if self._dialect == "anthropic" else ("authorization", f"Bearer {key}")
 
     def _connection(self) -> _Connected:
@@ -212,6 +213,15 @@ class HostedModel:
 
     def __repr__(self) -> str:
         return f"<model {self._name}>"
+
+
+def _without_userinfo(base_url: str | None) -> tuple[str | None, str | None]:
+    """The address without user and password, which HTTP clients would log, and the header that says them instead."""
+    url = None if base_url is None else httpx2.URL(base_url)
+    if url is None or not url.userinfo:
+        return base_url, None
+    said = base64.b64encode(f"{url.username}:{url.password}".encode()).decode()
+    return str(url.copy_with(username=None, password=None)), f"Basic {said}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,7 +122,7 @@ class App:
         _refuse_bad_id(child)
         started = Started(
             workflow.name, workflow.version, msgspec.Raw(asked), label, workflow.success, workflow.budget,
-            parent.run, path, parent.root, effects=parent.started.effects,
+            parent.run, path, parent.root, f"{parent.key_prefix}{path}/", effects=parent.started.effects,
         )  # fmt: skip
         await self._start(child, started)
 
@@ -137,6 +137,7 @@ class App:
         return b"", last.payload(RunEnded).error, last.header.label
 
     async def child_ended(self, parent: str, child: str) -> None:
+        """Tell a run that its sub-run has ended; twice is once."""
         await self.journal.note(parent, "note.child", Note(child), key=f"child:{child}")
         await self._noted(parent)
 
@@ -171,9 +172,11 @@ class App:
         return [row for row in rows if self.registry.accepting(row.workflow, row.version) is None]
 
     async def events(self, id: str) -> Sequence[Event]:
+        """The run stream. Raises `UnknownRun`."""
         return await self.journal.events(id)
 
     async def notes(self, id: str) -> Sequence[Event]:
+        """The notes stream: signals, replies, decisions, redactions. Raises `UnknownRun`."""
         return await self.journal.notes(id)
 
     async def result(self, id: str, *, timeout_s: float | None = None) -> Answer[Any]:
@@ -402,6 +405,7 @@ class App:
                 future.set_result(ended)
 
     def notify_all(self) -> None:
+        """Anything may have changed: another process wrote."""
         for run in list(self._watchers):
             self.notify(run)
 

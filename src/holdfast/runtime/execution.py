@@ -110,6 +110,7 @@ class Execution:
         self.started = started
         self.started_ns = events[0].header.at_ns
         self.root = started.root or log.run
+        self.key_prefix = started.key_prefix
         self.budget = started.budget if started.budget != Budget() else None
         self.spent = Spent()
         self.history: History = read_history(events)

@@ -12,9 +12,12 @@ import msgspec
 
 from ..errors import JournalMismatch
 from ..journal import Event
-from ..journal.records import NO_RAW, Doubt, Failure, Intent, ModelOutcome, Outcome, Parked, Settled
+from ..journal.records import NO_RAW, Attempt, Doubt, Failure, Intent, ModelOutcome, Outcome, Parked, Settled
 from ..store import Wait
 from ..trust import step_order
+
+NOT_ISSUED = "not issued"
+"""`via` of the attempt that takes an intent back."""
 
 STEP_TYPES = frozenset(
     {"step", "tool", "model", "endorse", "value", "timer", "signal", "reply", "approval", "subrun", "scope", "answer"}
@@ -153,7 +156,7 @@ def open_intents(history: History) -> dict[str, OpenIntent]:
     """Intents without an outcome, by path; one whose verdict was "retry" is not open any more."""
     found = {}
     for path, past in history.items():
-        if past.outcome is None and past.intents and not _all_retried(past):
+        if past.outcome is None and past.intents and not _all_retried(past) and not never_issued(past):
             event = past.intents[-1]
             found[path] = opened(event.payload(Intent), event.header.at_ns)
     return found
@@ -170,6 +173,12 @@ def open_doubts(history: History) -> dict[str, Doubt]:
         for path, past in history.items()
         if past.outcome is None and len(past.doubts) > len(past.settled)
     }
+
+
+def never_issued(past: Past) -> bool:
+    """Whether the last intent was taken back: a cancellation came between it and the issue."""
+    last = past.intents[-1].seq if past.intents else -1
+    return any(event.seq > last and event.payload(Attempt).via == NOT_ISSUED for event in past.attempts)
 
 
 def _all_retried(past: Past) -> bool:

@@ -30,7 +30,7 @@ from .attempt import OUTPUT_FAULTS, Fault, checked, issue
 from .execution import Execution, Read
 from .failures import describe, step_failed
 from .gate import Gatekeeper
-from .history import Past, opened, recorded_input
+from .history import NOT_ISSUED, Past, never_issued, opened, recorded_input
 from .scope import Scope, enter
 
 _FALLS_BACK = "falls back on "
@@ -164,7 +164,7 @@ class ToolCallStep:
                 return settled[1]
             settlement, intent = settlement + 1, None
         while True:
-            key = effect_key(self.execution.root, self.path, settlement)
+            key = effect_key(self.execution.root, f"{self.execution.key_prefix}{self.path}", settlement)
             if intent is None:
                 await self._intend(key, settlement)
                 outcome = await self._until_known(key, None)
@@ -197,6 +197,8 @@ class ToolCallStep:
         intents = [(e.header.at_ns, e.payload(Intent)) for e in past.intents]
         at_ns, intent = next(((at, i) for at, i in reversed(intents) if i.settlement == settlement), (0, None))
         self.intended_ns = at_ns
+        if never_issued(past):
+            intent = None
         if intent is not None and bytes(intent.args) != self.args:
             asked = f"{self.tool.name} with other arguments under the same key"
             raise self.execution.defective(
@@ -220,7 +222,17 @@ class ToolCallStep:
         if not self.execution.may_issue():  # `issue` looks again; an intent that will not be issued needs no record
             self.execution.abandon(RuntimeError(f"the lease ended before {self.tool.name} was issued"))
         self.intended_ns = self.execution.clock.now_ns()
-        await self.execution.record("tool.intent", self.path, self.tool.name, intent)
+        try:
+            await self.execution.record("tool.intent", self.path, self.tool.name, intent)
+        except anyio.get_cancelled_exc_class():
+            # The intent is on its way into the journal and will never be issued: say so, behind it.
+            with anyio.CancelScope(shield=True):
+                info = ErrorInfo("holdfast.Cancelled", "cancelled before it was issued")
+                await self._note_attempt(Fault("cancelled", info, definite=True), via=NOT_ISSUED)
+            defect = self.execution.cut(self.scope, self.tool.name, self.path)
+            if defect is not None:
+                raise defect from None
+            raise
         self.execution.open_intents[self.path] = opened(intent, self.intended_ns)
 
     async def _until_known(self, key: str, fault: Fault | None) -> tuple[Any] | None:

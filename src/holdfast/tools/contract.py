@@ -132,11 +132,12 @@ class Tool(Generic[P, R_co]):
     read_key: Callable[..., str] | None
     render: Callable[[Any], str] | None
 
-    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    async def __call__(self, *args: Any, **kwargs: Any) -> R_co:
+        """Call it as a step of the run. Any: arguments may be `Value`s, and the key is filled in; the schema checks them."""
         caller = CALLER.get()
         if caller is None:
             raise UnscopedStep(self.name, "a tool was called outside a run; use .fn to call the function itself")
-        return cast(R_co, await caller.call_tool(self, args, dict(kwargs)))
+        return cast(R_co, await caller.call_tool(self, args, kwargs))
 
     @functools.cached_property
     def arguments(self) -> Arguments:
