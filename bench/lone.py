@@ -57,7 +57,7 @@ async def alone(steps: int, intent: bool) -> int:
         # A clock in a workflow is no step and must not decide anything; here it only measures.
         began = time.perf_counter()
         if intent:
-            await place(0, number)  # type: ignore[call-arg]  # the runtime fills in the key
+            await place(0, number)
         else:
             await confirm(0, number)
         if number >= _WARM_UP:

@@ -57,7 +57,7 @@ async def plain(run: int) -> int:
 @hf.workflow(version="1")
 async def intent(run: int) -> int:
     for step in range(STEPS):
-        await place(run, step)  # type: ignore[call-arg]  # the runtime fills in the key
+        await place(run, step)
     return run
 
 

@@ -110,9 +110,7 @@ print(*reads, sep=chr(10))
 
 @pytest.mark.slow
 def test_no_module_reads_the_environment_or_prints_while_it_is_imported(tmp_path: Path) -> None:
-    done = python(
-        RECORD_ENVIRONMENT_READS + IMPORT_EVERY_MODULE + "sys.exit(chr(10).join(reads) or 0)", tmp_path
-    )
+    done = python(RECORD_ENVIRONMENT_READS + IMPORT_EVERY_MODULE + "sys.exit(chr(10).join(reads) or 0)", tmp_path)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (0, "", "")
 
 

@@ -121,7 +121,7 @@ _around("here", order_here)
 async def two_at_once(port: int, what: str) -> str:
     async def bought() -> str:
         await looked_up(what, 1)
-        return await order_it(port, f"{what} a")  # type: ignore[call-arg]  # the key is filled in
+        return await order_it(port, f"{what} a")
 
     async def noted() -> int:
         one = await looked_up(what, 2)
@@ -137,7 +137,7 @@ async def two_at_once(port: int, what: str) -> str:
 
 @hf.workflow(version="1")
 async def bought_by_child(port: int, what: str) -> str:
-    return await order_it(port, what)  # type: ignore[call-arg]  # the key is filled in
+    return await order_it(port, what)
 
 
 @hf.workflow(version="1")

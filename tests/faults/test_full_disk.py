@@ -50,7 +50,7 @@ async def test_law_5_runs_on_a_full_disk_wait_and_go_on_once_there_is_room(
         await filled.wait()
         for n in range(3):
             await large(n)
-        return await order(7)  # type: ignore[call-arg]  # the key is filled in
+        return await order(7)
 
     workflow = flow(work)
     ballast = small_disk / "ballast"
@@ -58,9 +58,13 @@ async def test_law_5_runs_on_a_full_disk_wait_and_go_on_once_there_is_room(
         await app.start(workflow, id="r")
         _fill(ballast)
         filled.set()
-        with pytest.raises(StoreFull, match="Nothing of this write was stored"):
+
+        async def start_until_full() -> None:
             for n in range(200):
                 await app.start(workflow, id=f"later-{n}", tags={"much": str(n) * 5_000})
+
+        with pytest.raises(StoreFull, match="Nothing of this write was stored"):
+            await start_until_full()
         await until(lambda: "run r is abandoned here" in caplog.text)
         assert issued == []
         ballast.unlink()

@@ -161,7 +161,7 @@ async def test_law_2_every_attempt_of_a_decision_has_its_key_and_every_decision_
         return n
 
     async def work() -> list[int]:
-        return [await order(1), await order(1)]  # type: ignore[call-arg]  # the key is filled in
+        return [await order(1), await order(1)]
 
     workflow = flow(work)
     async with opened(workflow) as app:
@@ -206,7 +206,7 @@ async def test_law_2_no_fallback_after_an_unknown_outcome() -> None:
         raise ConnectionError("cut")
 
     async def work() -> int:
-        return await here(1)  # type: ignore[call-arg]  # the key is filled in
+        return await here(1)
 
     workflow = flow(work)
     async with opened(workflow) as app:

@@ -319,7 +319,7 @@ async def test_law_3_the_gate_believes_no_value_above_its_run_but_an_endorsed_on
 
     async def work() -> int:
         checked = await hf.endorse(5, is_positive)
-        return await act(checked if endorsed else hf.Value(5, Label(claimed)))  # type: ignore[arg-type,call-arg]  # tools unwrap values and fill in the key
+        return await act(checked if endorsed else hf.Value(5, Label(claimed)))
 
     workflow = flow(work)
     async with opened(workflow) as app:

@@ -62,7 +62,7 @@ async def test_law_5_a_run_goes_on_by_itself_after_the_store_failed_for_a_moment
         return n
 
     async def work() -> int:
-        total = await count(1) + await act_once(2)  # type: ignore[call-arg]  # the key is filled in
+        total = await count(1) + await act_once(2)
         return total + int(await hf.signal("go", type=int))
 
     workflow = flow(work)
@@ -273,7 +273,7 @@ async def test_text_that_is_no_unicode_is_a_typed_failure_of_the_step_that_made_
         calls: dict[str, Any] = {"bad": bad, "raises": raises, "reads": reads}
         if which in calls:
             return await calls[which]()
-        return await (takes(SURROGATE) if which == "takes" else acts(SURROGATE))  # type: ignore[call-arg]  # the key is filled in
+        return await (takes(SURROGATE) if which == "takes" else acts(SURROGATE))
 
     workflow = flow(work)
     async with opened(workflow) as app:

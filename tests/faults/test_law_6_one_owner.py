@@ -121,7 +121,7 @@ async def test_law_6_a_worker_whose_lease_ended_unnoticed_issues_nothing_and_goe
         return n
 
     async def keyed() -> int:
-        return await act(await sleeps(1))  # type: ignore[call-arg]  # the key is filled in
+        return await act(await sleeps(1))
 
     async def irreversible() -> int:
         return await act_for_good(await sleeps(1))

@@ -151,7 +151,7 @@ async def tools(sku: str) -> list[str]:
     except hf.ToolFailed as failed:
         said.append(failed.message)
     try:
-        await catalogue(5)  # type: ignore[arg-type]  # what a contract refuses
+        await catalogue(5)
     except hf.ToolFailed as failed:
         said.append(failed.error_type)
     try:
@@ -159,7 +159,7 @@ async def tools(sku: str) -> list[str]:
     except hf.errors.EndorsementRejected as rejected:
         said.append(rejected.why)
     part = await hf.endorse({"sku": sku, "pieces": 6}, in_catalogue)
-    said.append(await ship(part))  # type: ignore[arg-type]  # a labelled value stands for what it holds
+    said.append(await ship(part))
     try:
         said.append(await post("a letter nobody wants"))
     except hf.ToolFailed as failed:

@@ -80,7 +80,9 @@ def test_law_9_any_flipped_bit_of_an_exported_event_or_blob_is_found(tables: Tab
     kinds = (b'{"type":"event"', b'{"type":"blob"', b'{"type":"shared"', b'{"type":"checkpoint"')
     number = data.draw(st.sampled_from([n for n, line in enumerate(lines) if line.startswith(kinds)]))
     line = bytearray(lines[number])
-    bit = data.draw(st.integers(0, 2**20)) % ((len(line) - 1) * 8)  # drawn alike for every store: lengths differ by their salts
+    bit = data.draw(st.integers(0, 2**20)) % (
+        (len(line) - 1) * 8
+    )  # drawn alike for every store: lengths differ by their salts
     line[bit // 8] ^= 1 << bit % 8
     before, after = read(lines[number]), read(bytes(line))
     lines[number] = bytes(line)

@@ -81,9 +81,7 @@ def _chat(message: Json, finish_reason: str) -> Json:
         "object": "chat.completion",
         "created": 1_700_000_000,
         "model": "gpt-test-2026-01-01",
-        "choices": [
-            {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", **message}}
-        ],
+        "choices": [{"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", **message}}],
         "usage": {
             "prompt_tokens": 11,
             "completion_tokens": 5,

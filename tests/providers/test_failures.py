@@ -69,9 +69,7 @@ def test_a_body_that_is_no_json_is_shown() -> None:
 
 def test_a_long_text_is_shortened_after_the_secret_is_out() -> None:
     body = json.dumps({"error": {"message": "x" * (SHOWN_CHARS - 5) + "sk-secret-key"}}).encode()
-    message = failure(
-        "r:x", Exchange(request=b"", status=400, response=body), None, secret="sk-secret-key"
-    ).message
+    message = failure("r:x", Exchange(request=b"", status=400, response=body), None, secret="sk-secret-key").message
     assert "sk-" not in message
 
 

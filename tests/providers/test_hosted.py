@@ -84,9 +84,7 @@ async def desk(dialect: Dialect, *answers: Answer, **options: Any) -> AsyncItera
             await model.aclose()
 
 
-async def failed(
-    dialect: Dialect, *answers: Answer, request: ModelRequest | None = None, **options: Any
-) -> ModelError:
+async def failed(dialect: Dialect, *answers: Answer, request: ModelRequest | None = None, **options: Any) -> ModelError:
     """The error of one call that sent exactly one request."""
     async with desk(dialect, *answers, **options) as d:
         with pytest.raises(ModelError) as caught:
@@ -364,9 +362,7 @@ ANTHROPIC_STREAM = "".join(
         *((status, True) for status in (408, 409, 429, 500, 502, 503, 529)),
     ],
 )
-async def test_a_status_says_whether_asking_again_may_help(
-    dialect: Dialect, status: int, transient: bool
-) -> None:
+async def test_a_status_says_whether_asking_again_may_help(dialect: Dialect, status: int, transient: bool) -> None:
     error = await failed(dialect, answer(dialect.error("some_error", "what went wrong"), status))
     assert (error.status, error.transient, error.sent) == (status, transient, True)
     assert error.route == dialect.route
@@ -401,9 +397,7 @@ async def test_an_account_that_is_used_up_is_not_transient(
 
 @each_dialect
 @pytest.mark.parametrize("cut_after", [0, 40], ids=["before the reply", "within the reply"])
-async def test_a_cut_connection_is_transient_and_may_have_been_served(
-    dialect: Dialect, cut_after: int
-) -> None:
+async def test_a_cut_connection_is_transient_and_may_have_been_served(dialect: Dialect, cut_after: int) -> None:
     whole = answer(dialect.says_yes)
     error = await failed(dialect, Answer(body=whole.body, cut_after=cut_after))
     assert (error.transient, error.sent) == (True, True)
@@ -520,9 +514,7 @@ async def test_a_secret_is_revealed_at_each_call(dialect: Dialect) -> None:
 
 
 @each_dialect
-async def test_without_a_key_only_another_address_is_asked(
-    dialect: Dialect, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_a_key_only_another_address_is_asked(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(dialect.key_variable, raising=False)
     with pytest.raises(ModelError, match=dialect.key_variable) as caught:
         await HostedModel(dialect.route).complete(asked())

@@ -218,9 +218,7 @@ async def test_a_conversation_answers_only_for_itself(model: RecordedModel) -> N
     only_a = both.for_conversation("a")
     assert only_a.name == both.name
     assert "'a'" in await mismatch(only_a, user("2"))
-    assert "'b'" in await mismatch(
-        RecordedModel("recorded:x", {"a": [user("1")], "b": []}, key="b"), user("1")
-    )
+    assert "'b'" in await mismatch(RecordedModel("recorded:x", {"a": [user("1")], "b": []}, key="b"), user("1"))
     with pytest.raises(KeyError, match="made-up"):
         both.for_conversation("made-up")
 
@@ -230,9 +228,7 @@ turns_of_a_conversation = st.lists(
     st.one_of(
         texts.map(user),
         texts.map(says),
-        st.builds(
-            lambda i, a: calls(ToolCall(i, "t", a)), texts, st.dictionaries(texts, st.integers(), max_size=2)
-        ),
+        st.builds(lambda i, a: calls(ToolCall(i, "t", a)), texts, st.dictionaries(texts, st.integers(), max_size=2)),
         st.builds(lambda i, c, ok: result(i, c, ok=ok), texts, texts, st.booleans()),
     ),
     max_size=8,

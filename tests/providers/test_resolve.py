@@ -26,9 +26,7 @@ def in_fresh_python(script: str, folder: Path) -> str:
 
 
 def test_importing_and_resolving_import_no_sdk_and_no_price_list(tmp_path: Path) -> None:
-    script = (
-        "import sys, holdfast.providers as p; p.resolve('openai:x'); sys.stdout.write(' '.join(sys.modules))"
-    )
+    script = "import sys, holdfast.providers as p; p.resolve('openai:x'); sys.stdout.write(' '.join(sys.modules))"
     pulled = {name.partition(".")[0] for name in in_fresh_python(script, tmp_path).split()}
     assert "holdfast" in pulled
     assert pulled.isdisjoint(HEAVY), sorted(pulled.intersection(HEAVY))

@@ -159,7 +159,7 @@ async def test_other_arguments_under_an_intent_in_flight_stop_the_run() -> None:
         return n
 
     async def work() -> int:
-        return await order(number[0])  # type: ignore[call-arg]  # the key is filled in
+        return await order(number[0])
 
     workflow = flow(work)
     store = await crashed(workflow, at=appends("tool.intent"), when="after")

@@ -547,7 +547,7 @@ async def test_an_effect_that_does_not_answer_a_leaving_worker_is_decided_by_the
         return n
 
     async def work() -> int:
-        return await hangs_once(1)  # type: ignore[call-arg]  # the key is filled in
+        return await hangs_once(1)
 
     workflow = flow(work)
     store = MemoryStore()
@@ -826,7 +826,7 @@ async def test_a_crash_at_every_write_of_a_race_over_an_effect_gives_one_effect(
         return n
 
     async def work() -> int:
-        index, value = await hf.first(order(1), never())  # type: ignore[call-arg]  # the key is filled in
+        index, value = await hf.first(order(1), never())
         return index + value + await quick(1)
 
     async def never() -> int:

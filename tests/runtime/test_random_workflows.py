@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import holdfast as hf
 from holdfast.errors import HoldfastError, RunCancelled, StepFailed, StoreUnavailable, TimedOut, ToolFailed
-from holdfast.journal import TERMINAL
+from holdfast.journal import TERMINAL, Event
 from holdfast.journal.records import Attempt, Outcome
 from holdfast.runtime.clock import SystemClock
 from holdfast.runtime.history import NOT_ISSUED
@@ -145,13 +145,18 @@ async def refused(node: int, fails: int, *, key: hf.IdempotencyKey) -> int:
     return node
 
 
+@hf.tool(effect="irreversible", needs=Trust.EXTERNAL, definite=(LookupError,))
+async def declined(node: int, fails: int) -> int:
+    raise LookupError(f"node {node} is not wanted")
+
+
 @hf.runtime.validator(version="1")
 async def small(number: int) -> Annotated[int, Interval(ge=0, le=10_000)]:
     WORLD.body(number)
     return number
 
 
-TOOLS: dict[str, Any] = {t.name: t for t in (read, set_to, order, transfer, send, needs_a_person, refused)}
+TOOLS: dict[str, Any] = {t.name: t for t in (read, set_to, order, transfer, send, needs_a_person, refused, declined)}
 
 
 async def interpret(program: Program) -> Any:
@@ -375,8 +380,20 @@ async def check(program: Program, interruptions: list[Interruption]) -> None:
     async with opened(INTERPRET, CHILD, store=inner, worker=False) as app:
         for run in await app.runs():
             await check_replay(app, run.run)
+            check_outcomes(await app.events(run.run))
         report = await app.verify()
         assert report.ok, report.problems
+
+
+def check_outcomes(events: Sequence[Event]) -> None:
+    """A step has one outcome, and nothing happens to it afterwards."""
+    decided: set[str] = set()
+    for event in events:
+        if event.kind.startswith("run.") or not event.path:
+            continue
+        assert event.path not in decided, f"{event.kind} {event.path} after its outcome"
+        if event.kind.endswith((".completed", ".failed")):
+            decided.add(event.path)
 
 
 async def _told(store: Store) -> str:
@@ -434,9 +451,13 @@ async def _check_said(app: hf.App, row: RunRow) -> None:
     for event in events:
         if event.kind == "tool.intent":
             open_intents.add(event.path)
-        elif event.kind in ("tool.completed", "tool.failed") or (event.kind == "tool.attempt" and event.payload(Attempt).via == NOT_ISSUED):
+        elif event.kind in ("tool.completed", "tool.failed") or (
+            event.kind == "tool.attempt" and event.payload(Attempt).via == NOT_ISSUED
+        ):
             open_intents.discard(event.path)
     for path in open_intents:
         assert row.status == "cancelled"
         last: Any = events[-1].json()
-        assert f"step {path}" in last["error"]["message"], f"{row.run}: nobody says that the effect at {path} is in doubt"
+        assert f"step {path}" in last["error"]["message"], (
+            f"{row.run}: nobody says that the effect at {path} is in doubt"
+        )

@@ -492,13 +492,13 @@ async def test_effects_of_different_sub_runs_have_keys_of_their_own() -> None:
         return n
 
     async def orders(n: int, depth: int) -> int:
-        ordered = await order(n)  # type: ignore[call-arg]  # the key is filled in
+        ordered = await order(n)
         if depth > 0:
             await hf.subrun(nested, n, depth - 1)
         return ordered
 
     async def work() -> int:
-        await order(0)  # type: ignore[call-arg]  # the key is filled in
+        await order(0)
         await hf.parallel(hf.subrun(nested, 1, 2), hf.subrun(nested, 1, 2))
         await hf.subrun(nested, 1, 0)
         return 1

@@ -34,6 +34,7 @@ from rich.progress import (
 from holdfast.demo import report, tell, truth, worker
 from holdfast.demo.inbox import Email
 from holdfast.demo.orders import OrderSystem, OrderSystemUnavailable
+from holdfast.demo.tell import program_name
 
 FAULTS = 0.2  # of the requests to the order system
 KILL_AT = 0.4  # of the effects that the inbox asks for
@@ -66,7 +67,7 @@ class Stage:
     def again(self) -> str:
         """The command that goes on with this store."""
         runs = "" if self.runs is None else f" --runs {self.runs}"
-        return f"holdfast demo --store {self.store}{runs}" + (f" --seed {self.seed}" if self.seed else "")
+        return f"{program_name()} demo --store {self.store}{runs}" + (f" --seed {self.seed}" if self.seed else "")
 
     @property
     def said(self) -> Path:

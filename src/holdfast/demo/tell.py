@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -18,6 +23,15 @@ WORDS = {
     "in_doubt": "in doubt",
     "attention": "need attention",
 }
+
+
+def program_name() -> str:
+    """How to call the command again from this shell: its name if the shell finds it, else the path it was called by."""
+    started = Path(sys.argv[0])
+    found = shutil.which("holdfast")
+    if started.name != "holdfast" or (found is not None and Path(found).resolve() == started.resolve()):
+        return "holdfast"
+    return shlex.quote(sys.argv[0])
 
 
 def tell(report: Report, console: Console) -> None:
@@ -90,20 +104,20 @@ def _remarks(report: Report) -> list[str]:
 
 
 def _further(report: Report) -> str:
-    store = report.store
+    store, program = report.store, program_name()
     lines = [
         "",
         "Look further:",
-        f"  holdfast runs --store {store}",
-        f"  holdfast audit verify --store {store}",
+        f"  {program} runs --store {store}",
+        f"  {program} audit verify --store {store}",
     ]
     if report.example:
-        lines += ["A run whose model obeyed an injection:", f"  holdfast show {report.example} --store {store}"]
+        lines += ["A run whose model obeyed an injection:", f"  {program} show {report.example} --store {store}"]
     if report.approvals_pending:  # nobody decided these: that is for whoever reads on
         lines += [
             f"{report.approvals_pending} large orders wait for you; the last command goes on with what you decide:",
-            f"  holdfast approvals --store {store}",
-            f"  holdfast approve ID --store {store}",
+            f"  {program} approvals --store {store}",
+            f"  {program} approve ID --store {store}",
             f"  {report.again}",
         ]
     return "\n".join(lines)
