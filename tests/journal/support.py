@@ -193,6 +193,9 @@ class Tables:
     def shared(self) -> Iterator[tuple[bytes, bytes]]:
         yield from self.shared_.items()
 
+    def damage(self) -> Iterator[str]:
+        return iter(())
+
     def orphans(self) -> Iterator[tuple[str, str]]:
         for run, stream in self.rows_:
             if run not in self.runs_:

@@ -395,3 +395,38 @@ async def test_a_failed_run_and_notes_on_a_finished_one_have_no_problems(tmp_pat
         error = {"error": {"type": "builtins.ValueError", "message": "no"}}
         await pen.append("run.failed", "", "", codec.encode(error), state=RunState("failed", release=True))
         assert audit(store).problems == ()
+
+
+def test_law_9_an_event_that_was_moved_behind_the_back_of_the_index_is_found(
+    written: tuple[Path, Tables], tmp_path: Path
+) -> None:
+    """A place that was changed in the table alone is invisible to every read that goes through the index."""
+    path = tmp_path / "holdfast.db"
+    shutil.copy(written[0], path)
+    index = _edited(path, "SELECT * FROM sqlite_master WHERE name = 'events_place'")
+    _edited(path, "DELETE FROM sqlite_master WHERE name = 'events_place'")
+    _edited(path, "UPDATE events SET no = no + 1 WHERE rowid = 2")
+    _edited(path, "INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", *index)
+    report = _audited(path)
+    assert not report.ok
+    assert any("the file:" in problem.detail for problem in report.problems)
+
+
+def _edited(path: Path, statement: str, *values: object) -> tuple[object, ...]:
+    """Run one statement on a connection of its own, which reads the schema anew."""
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("PRAGMA writable_schema = ON")
+        row = connection.execute(statement, values).fetchone()
+        connection.commit()
+        return tuple(row) if row else ()
+    finally:
+        connection.close()
+
+
+def _audited(path: Path) -> VerifyReport:
+    async def audited() -> VerifyReport:
+        async with opened(path) as store:
+            return audit(store)
+
+    return asyncio.run(audited())

@@ -66,6 +66,8 @@ def verify(
             events, notes = snapshot.rows(run, Stream.RUN), snapshot.rows(run, Stream.NOTES)
             audit_run(row, events, notes, snapshot.waits(run), snapshot.blobs(run), found, shared)
         audit_shared(snapshot.shared(), shared, found)
+        for said in snapshot.damage():
+            found.add("changed", f"the file: {said}")
         for table, what in snapshot.orphans():
             found.add("foreign", f"{table}: {what} belongs to no run")
         audit_checkpoints(snapshot, found, public_keys=public_keys, copy=copy)

@@ -163,6 +163,10 @@ class Snapshot(Protocol):
 
     def shared(self) -> Iterator[tuple[bytes, bytes]]: ...
 
+    def damage(self) -> Iterator[str]:
+        """What the store itself finds wrong with its file: a row that its index places elsewhere, a page that can't be."""
+        ...
+
     def orphans(self) -> Iterator[tuple[str, str]]:
         """Rows that belong to no run, as (table, what): a foreign or half-deleted file has them."""
         ...

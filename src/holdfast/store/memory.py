@@ -373,6 +373,9 @@ class MemorySnapshot:
     def shared(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self._shared)
 
+    def damage(self) -> Iterator[str]:
+        return iter(())
+
     def orphans(self) -> Iterator[tuple[str, str]]:
         return iter(())
 
