@@ -7,10 +7,12 @@ outlives the crashes; the store is what fails.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -26,7 +28,7 @@ from holdfast.journal import TERMINAL, Event
 from holdfast.journal.records import Attempt, Outcome
 from holdfast.runtime.clock import SystemClock
 from holdfast.runtime.history import NOT_ISSUED
-from holdfast.store import RunRow, Store, Stream
+from holdfast.store import RunRow, Store, Stream, open_store
 from holdfast.store.memory import MemoryStore
 from holdfast.testing import FaultyStore, check_replay
 from holdfast.trust import Trust
@@ -352,15 +354,16 @@ async def completed_bodies(store: Store) -> set[int]:
     return done
 
 
-async def check(program: Program, interruptions: list[Interruption]) -> None:
+async def check(program: Program, interruptions: list[Interruption], straight_on: Store, inner: Store) -> None:
     WORLD.__init__()  # type: ignore[misc]  # a new world in the place where the tools look
-    straight = await drive(FaultyStore(MemoryStore()), program)
-    assert straight is not None, "the straight run does not end"
+    straight = await drive(FaultyStore(straight_on), program)
+    if straight is None:
+        raise AssertionError(f"the straight run does not end: {await _told(straight_on)}")
     once = dict(WORLD.effects)
     assert set(once.values()) <= {1}, "an effect was asked for and did not take place"
 
     WORLD.__init__()  # type: ignore[misc]
-    inner, clock = MemoryStore(), LaterClock()
+    clock = LaterClock()
     for how, at in interruptions:
         before = await completed_bodies(inner)
         counted = Counter(WORLD.bodies)
@@ -410,7 +413,22 @@ async def _told(store: Store) -> str:
 async def test_a_random_workflow_gives_the_same_answer_however_often_it_is_interrupted(
     program: Program, interruptions: list[Interruption]
 ) -> None:
-    await check(program, interruptions)
+    await check(program, interruptions, MemoryStore(), MemoryStore())
+
+
+@pytest.mark.slow
+@settings(max_examples=25)
+@given(PROGRAMS, INTERRUPTIONS)
+async def test_a_random_workflow_gives_the_same_answer_on_a_real_file(
+    program: Program, interruptions: list[Interruption]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        stores = [await open_store(Path(folder, name)) for name in ("straight.db", "interrupted.db")]
+        try:
+            await check(program, interruptions, *stores)
+        finally:
+            for store in stores:
+                await store.close()
 
 
 @pytest.mark.slow
@@ -435,6 +453,7 @@ async def test_a_random_workflow_that_is_cancelled_at_any_moment_ends_and_leaves
         await until_so(partial(_all_over, app))
         for row in await app.runs():
             await _check_said(app, row)
+            check_outcomes(await app.events(row.run))
         report = await app.verify()
         assert report.ok, report.problems
 

@@ -21,7 +21,7 @@ from holdfast.errors import (
     TimedOut,
     UnknownRun,
 )
-from holdfast.store import open_store
+from holdfast.store import Append, open_store
 from holdfast.store.memory import MemoryStore
 from holdfast.testing import VirtualClock, check_replay
 from holdfast.testing.faults import WHEN
@@ -148,6 +148,43 @@ async def test_a_note_that_comes_while_the_run_is_being_parked_wakes_it(note: st
             assert await result(app) == 7
         else:
             await run.cancel("enough")
+            with pytest.raises(RunCancelled, match="enough"):
+                await result(app)
+
+
+class SlowToPark(MemoryStore):
+    """Holds back the write that parks a run, as a busy disk does; and one's own writes are no news, as in a file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parking, self.go_on = anyio.Event(), anyio.Event()
+
+    async def append(self, request: Append) -> None:
+        if any(row.kind == "run.parked" for row in request.rows):
+            self.parking.set()
+            with anyio.CancelScope(shield=True):  # what was given to the disk is written
+                await self.go_on.wait()
+        await super().append(request)
+
+    def changed(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("note", ["signal", "cancel"])
+async def test_a_note_that_is_stored_while_the_parking_is_being_stored_wakes_the_run(note: str) -> None:
+    store = SlowToPark()
+    async with opened(GO, store=store) as app:
+        run = await app.start(GO, id="r")
+        await store.parking.wait()
+        if note == "signal":
+            await run.signal("go", 7)
+        else:
+            await run.cancel("enough")
+        await anyio.sleep(0.03)  # the worker looks for something to do, and finds nothing yet
+        store.go_on.set()
+        if note == "signal":
+            assert await result(app) == 7
+        else:
             with pytest.raises(RunCancelled, match="enough"):
                 await result(app)
 

@@ -120,6 +120,7 @@ class _Watched:
         self.waits = snapshot.waits
         self.blobs = snapshot.blobs
         self.shared = snapshot.shared
+        self.damage = snapshot.damage
         self.orphans = snapshot.orphans
         self.checkpoints = snapshot.checkpoints
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 import os
 import secrets
 import socket
@@ -29,9 +27,9 @@ from ..journal import TERMINAL, Event, Journal, codec
 from ..journal import redact as redaction
 from ..journal.checkpoint import Sealer
 from ..journal.problems import VerifyReport
-from ..journal.records import Budget, ErrorInfo, Finished, Note, RunEnded, Started, Waiting
+from ..journal.records import Budget, ErrorInfo, Finished, Note, RunEnded, Started
 from ..journal.verify import verify
-from ..model import Answer, Clarify, Clock
+from ..model import Answer, Clock
 from ..store import Checkpoint, RunRow, Store, Stream, Wait, open_store
 from ..trust import PRIMARY, Label, Trust, lowered
 from . import decisions
@@ -41,7 +39,8 @@ from .execution import Execution
 from .executor import LEASE_S, POLL_S, Executor
 from .fork import fork_run
 from .handle import Run, RunInfo
-from .workflow import REGISTRY, AnswerType, Registry, Workflow
+from .results import Results, read_waits
+from .workflow import REGISTRY, Registry, Workflow
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,7 +55,7 @@ class App:
         self.registry = registry
         self.executor: Executor | None = None
         self.sealer = Sealer(self.store, now_ns=journal.clock.now_ns, key=signing_key)
-        self._watchers: dict[str, set[asyncio.Future[Ended | None]]] = {}
+        self.results = Results(journal, registry, lambda: self.executor)
 
     # -- starting and looking -----------------------------------------------------------------------------------------
 
@@ -181,76 +180,11 @@ class App:
 
     async def result(self, id: str, *, timeout_s: float | None = None) -> Answer[Any]:
         """See `Run.result`."""
-        deadline = None if timeout_s is None else anyio.current_time() + timeout_s
-        ended: Ended | None = None
-        while True:
-            changed = self._watch(id)
-            try:
-                here = self.executor is not None and id in self.executor.running
-                answer = await self._answer_of(id, ended) if not here else None
-                if answer is not None:
-                    return answer
-                if deadline is None and self.executor is not None:
-                    ended = await changed
-                    continue
-                left = math.inf if deadline is None else deadline - anyio.current_time()
-                if left <= 0:
-                    raise ResultTimeout(id, timeout_s or 0.0, (await self.journal.run(id)).status)
-                with anyio.move_on_after(left if self.executor is not None else min(left, POLL_S)):
-                    ended = await changed
-            finally:
-                self._watchers.get(id, set()).discard(changed)
-
-    async def _answer_of(self, id: str, ended: Ended | None) -> Answer[Any] | None:
-        """The answer of a run, if it has one. `ended`: how it left the memory of this process, which saves reading it again."""
-        if ended is None or ended.status not in TERMINAL:
-            row = await self.journal.run(id)
-            # Owned, due, or with a note it has not seen: it is about to move, and what stands there is old.
-            due = row.wake_ns is not None and row.wake_ns <= self.journal.clock.now_ns()
-            if row.worker is not None or due or (row.notes_seq > row.notes_seen and row.status not in TERMINAL):
-                return None
-            if row.status == "waiting":
-                return await self._clarify_of(row)
-            if row.status == "in_doubt":
-                raise RunNeedsAttention(id, "an effect is in doubt and waits for a settlement")
-            if row.status not in TERMINAL and row.status != "attention":
-                return None
-            last = (await self.journal.events(id, after=row.seq - 1))[-1]
-            record = last.payload(Finished) if last.kind == "run.finished" else last.payload(RunEnded)
-            workflow = self.registry.accepting(row.workflow, row.version)
-            ended = Ended(last.kind, record, row.status, row.outcome, None if workflow is None else workflow.answer)
-        if isinstance(ended.record, Finished):
-            answers = ended.answers or AnswerType(Any)
-            return answers.decode(bytes(ended.record.value))
-        assert isinstance(ended.record, RunEnded)
-        error = ended.record.error
-        if ended.kind == "run.cancelled":
-            raise RunCancelled(id, error.message)
-        if ended.kind == "run.attention":
-            raise RunNeedsAttention(id, error.message)
-        raise RunFailed(id, ended.record.step, error.type, error.message)
-
-    async def _clarify_of(self, row: RunRow) -> Clarify | None:
-        """The question of a run that waits for a reply to a `Clarify`."""
-        for _, wait in await self._waits_of(row.run, "reply"):
-            for event in reversed(await self.journal.events(row.run)):
-                if event.kind == "reply.waiting" and event.path == wait.path:
-                    asked = msgspec.json.decode(event.payload(Waiting).request)
-                    if isinstance(asked, dict) and asked.get("answer") == "clarify":
-                        return Clarify(question=asked["question"], framings=tuple(asked["framings"]))
-        return None
-
-    async def _waits_of(self, run: str, kind: str) -> list[tuple[str, Wait]]:
-        with_snapshot = await anyio.to_thread.run_sync(self._read_waits, run)
-        return [(run, wait) for wait in with_snapshot if wait.kind == kind]
-
-    def _read_waits(self, run: str) -> Sequence[Wait]:
-        with self.store.snapshot() as snapshot:
-            return tuple(snapshot.waits(run))
+        return await self.results.of(id, timeout_s=timeout_s)
 
     async def _info(self, row: RunRow) -> RunInfo:
         last = (await self.journal.events(row.run, after=row.seq - 1))[-1]
-        waits = await anyio.to_thread.run_sync(self._read_waits, row.run)
+        waits = await anyio.to_thread.run_sync(read_waits, self.store, row.run)
         return RunInfo(
             run=row.run, workflow=row.workflow, version=row.version, status=row.status, outcome=row.outcome, label=last.header.label,
             waits=tuple(waits), worker=row.worker, created_ns=row.created_ns, updated_ns=row.updated_ns,
@@ -391,23 +325,13 @@ class App:
                     return
             await anyio.sleep(0.005)
 
-    # -- watching -----------------------------------------------------------------------------------------------------
-
-    def _watch(self, run: str) -> asyncio.Future[Ended | None]:
-        changed: asyncio.Future[Ended | None] = asyncio.get_running_loop().create_future()
-        self._watchers.setdefault(run, set()).add(changed)
-        return changed
-
     def notify(self, run: str, ended: Ended | None = None) -> None:
         """Something about a run may have changed; given `ended`, it has left the memory with this event."""
-        for future in self._watchers.pop(run, ()):
-            if not future.done():
-                future.set_result(ended)
+        self.results.notify(run, ended)
 
     def notify_all(self) -> None:
         """Anything may have changed: another process wrote."""
-        for run in list(self._watchers):
-            self.notify(run)
+        self.results.notify_all()
 
 
 @asynccontextmanager
