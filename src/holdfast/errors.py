@@ -272,7 +272,7 @@ class CannotRedact(JournalError):
     why: str
 
     def __str__(self) -> str:
-        return f"run {self.run} can't be redacted: {self.why}. Nothing was changed"
+        return f"run {self.run} can't be redacted: {self.why}. Nothing was redacted"
 
 
 # -- workflows --------------------------------------------------------------------------------------------------------

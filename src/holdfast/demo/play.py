@@ -31,6 +31,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+import holdfast as hf
 from holdfast.demo import report, tell, truth, worker
 from holdfast.demo.inbox import Email
 from holdfast.demo.orders import OrderSystem, OrderSystemUnavailable
@@ -83,6 +84,8 @@ def play(*, runs: int | None, seed: int, kill: bool, store: Path | None, as_json
         return 2
     path = Path(tempfile.mkdtemp(prefix="holdfast-demo-")) / "demo.db" if store is None else store
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        anyio.run(_refuse_what_is_no_store, path)
     stage = Stage(store=path, seed=seed, runs=runs, mails=truth.spread(runs, seed=seed))
     found: report.Report | None = None
     try:
@@ -96,6 +99,12 @@ def play(*, runs: int | None, seed: int, kill: bool, store: Path | None, as_json
     else:
         tell.tell(found, console)
     return 0 if found.kept_its_promises else 1
+
+
+async def _refuse_what_is_no_store(path: Path) -> None:
+    """Before a worker is started: raises `StoreCorrupt` and the like."""
+    async with hf.open(path, worker=False):
+        pass
 
 
 async def _act(stage: Stage, kill: bool, console: Console, quiet: bool) -> report.Report:

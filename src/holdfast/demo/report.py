@@ -21,7 +21,7 @@ from holdfast.demo.orderbook import Order
 from holdfast.demo.orders import OrderSystem
 from holdfast.journal import Event
 from holdfast.journal.problems import VerifyReport
-from holdfast.journal.records import Intent, ModelOutcome
+from holdfast.journal.records import Doubt, Intent, ModelOutcome
 from holdfast.journal.verify import verify
 from holdfast.store import RunRow
 
@@ -120,6 +120,7 @@ class Run:
     unpriced: int = 0
     intents: dict[str, Intent] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
+    doubts: set[str] = field(default_factory=set)  # keys of effects that nobody has settled
 
     @property
     def waited_for_a_person(self) -> bool:
@@ -206,6 +207,10 @@ def read_run(run_id: str, outcome: str, events: Iterable[Event], began_ns: int) 
             case "tool.intent":
                 intent = event.payload(Intent)
                 run.intents[intent.key] = intent
+            case "tool.doubt":
+                run.doubts.add(event.payload(Doubt).key)
+            case "tool.settled":
+                run.doubts.clear()
             case "tool.completed" if event.name == "place_order":
                 run.done |= run.intents.keys()
             case "run.resumed":
@@ -229,14 +234,14 @@ def count_effects(runs: list[Run], performed: dict[str, int], placed: dict[str, 
     by_mail = Counter(order.mail for order in placed.values())
     again = sum(times - 1 for times in performed.values() if times > 1)
     again += sum(times - 1 for times in by_mail.values())
-    in_doubt = sum(run.outcome == "in_doubt" for run in runs)
+    in_doubt = {key for run in runs for key in run.doubts}
     return Effects(
         intended=len(intended),
         performed=len(took_place),
         duplicated=again,
         lost=len(said_done - took_place) + len(took_place - intended),
-        in_doubt=in_doubt,
-        refused=len(intended - took_place - said_done) - in_doubt,
+        in_doubt=len(in_doubt),
+        refused=len(intended - took_place - said_done - in_doubt),
     )
 
 

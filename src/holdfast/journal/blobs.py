@@ -25,6 +25,8 @@ from . import codec
 
 ID_BYTES: Final = 32
 SECRET_BYTES: Final = 32
+MOST_BYTES: Final = 4 * codec.MAX_PAYLOAD_BYTES
+"""No blob holds more: what would unpack to more is refused on both ways."""
 _TAG_BYTES: Final = 16
 _TRAILER: Final = b"\x50\x2a\x4d\x18" + _TAG_BYTES.to_bytes(4, "little")  # a skippable frame of 16 bytes
 _TRAILER_BYTES: Final = len(_TRAILER) + _TAG_BYTES
@@ -67,6 +69,8 @@ def check_shared(address: bytes, stored: bytes) -> bytes:
 
 
 def _stored(content: bytes, secret: bytes) -> bytes:
+    if len(content) > MOST_BYTES:
+        raise BadBlob(f"{len(content):,} bytes are more than a blob holds")
     packed = codec.pack(content)
     if packed is content and content[:4] != _ZSTD_MAGIC:
         return content
@@ -90,8 +94,8 @@ def _checked(stored: bytes, secret: bytes) -> bytes:
 
 def _unpack(packed: bytes) -> bytes:
     try:
-        if zstandard.frame_content_size(packed) > 4 * codec.MAX_PAYLOAD_BYTES:  # the size is only claimed
+        if zstandard.frame_content_size(packed) > MOST_BYTES:  # the size is only claimed
             raise BadBlob("it would unpack to more than any blob holds")
-        return zstandard.ZstdDecompressor().decompress(packed, max_output_size=4 * codec.MAX_PAYLOAD_BYTES)
+        return zstandard.ZstdDecompressor().decompress(packed, max_output_size=MOST_BYTES)
     except zstandard.ZstdError as error:
         raise BadBlob(f"it does not unpack: {error}") from error

@@ -269,11 +269,12 @@ class App:
         if row.status not in TERMINAL:
             await self.run(id).cancel("redaction", by=by)
             try:
-                await self.result(id, timeout_s=30.0)
+                await self.result(id, timeout_s=30.0 if self.executor is not None else 5.0)
             except (RunCancelled, RunFailed):
                 pass
             except (ResultTimeout, RunNeedsAttention) as error:
-                raise CannotRedact(id, f"it is not finished and could not be cancelled ({error})") from error
+                why = "its cancellation is recorded and stands, but no worker has carried it out yet"
+                raise CannotRedact(id, f"it is not finished; {why} ({error})") from error
         chosen = None if events is None else tuple((Stream.RUN, seq) for seq in events)
         return await redaction.redact(self.journal, id, by=by, why=why, events=chosen)
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from ..errors import BudgetExceeded, HoldfastError, JournalMismatch, NoResult, NotJson
+from ..errors import BudgetExceeded, HoldfastError, JournalMismatch, NoResult, NotJson, WorkflowDefect
 from ..journal import Event
 from ..journal.records import ErrorInfo, Finished, Note, Parked, RunEnded, WaitRecord
 from ..model import Escalated
@@ -125,7 +125,7 @@ def failed(execution: Execution, error: BaseException) -> Ended:
     """The workflow's own error ends the run; a defect of the code or the record goes to a person."""
     halted = execution.halted
     cause = halted if isinstance(halted, HoldfastError) else error
-    kind = "run.attention" if cause is halted else "run.failed"
+    kind = "run.attention" if cause is halted or isinstance(cause, WorkflowDefect) else "run.failed"
     return Ended(kind, RunEnded(describe(cause), str(getattr(cause, "step", ""))), STATUS[kind])
 
 

@@ -192,9 +192,15 @@ class Executor:
                 for one in claimed:
                     self.begin(one)
             if len(claimed) < limit:
-                self._next_wake_ns = await self.store.next_wake_ns(versions)
+                self._next_wake_ns = None  # runs that park while this is read say when they are due themselves
+                read_ns = await self.store.next_wake_ns(versions)
+                self._wake_at(read_ns)
                 return
             await anyio.lowlevel.checkpoint()
+
+    def _wake_at(self, due_ns: int | None) -> None:
+        if due_ns is not None and (self._next_wake_ns is None or due_ns < self._next_wake_ns):
+            self._next_wake_ns = due_ns
 
     @contextmanager
     def _under_way(self) -> Iterator[None]:
@@ -322,8 +328,9 @@ class Executor:
         state = state_of(ended, notes_seen=seen)
         await execution.record(ended.kind, "", execution.started.workflow, ended.record, state=state)
         execution.ended = ended
-        if state.wake_ns is not None and (self._next_wake_ns is None or state.wake_ns < self._next_wake_ns):
-            self._next_wake_ns = state.wake_ns
+        if ended.status not in TERMINAL and execution.notes_seen > seen:
+            self.poke()  # a note came while the run was being parked: the store has it due at once
+        self._wake_at(state.wake_ns)
         try:
             parent = execution.started.parent
             if parent is not None and ended.status in TERMINAL:

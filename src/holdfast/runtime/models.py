@@ -16,9 +16,9 @@ import anyio
 import anyio.lowlevel
 import msgspec
 
-from ..errors import JournalMismatch, ModelError
+from ..errors import JournalMismatch, ModelError, PayloadTooLarge
 from ..journal import Event, codec
-from ..journal.blobs import content_of, make_shared
+from ..journal.blobs import MOST_BYTES, BadBlob, content_of, make_shared
 from ..journal.conversation import parse
 from ..journal.raw import Kept, keep
 from ..journal.records import NO_RAW, Attempt, ErrorInfo, Failure, ModelOutcome
@@ -88,7 +88,11 @@ class Talk:
             await anyio.lowlevel.checkpoint()
         path = scope.next_path()
         sent = tuple(self.unsent)
-        node, blobs = execution.conversation.extend(self.node, sent)
+        try:
+            node, blobs = execution.conversation.extend(self.node, sent)
+        except BadBlob as error:
+            size = sum(len(codec.encode(message)) for message in sent)
+            raise PayloadTooLarge(execution.run, path, size, MOST_BYTES) from error
         self.calls += 1
         past = execution.recall(path, "model", asker.agent)
         if past is not None and past.outcome is not None:
@@ -186,7 +190,9 @@ class Talk:
         scope.busy = f"model {route.name}"
         try:
             with anyio.fail_after(timeout_s):
-                return await route.complete(request)
+                reply = await route.complete(request)
+            self._refuse_too_large(route, reply)
+            return reply
         except TimeoutError as error:
             raise ModelError(route.name, f"no reply within {timeout_s:g} s", None, True) from error
         except anyio.get_cancelled_exc_class():
@@ -196,6 +202,14 @@ class Talk:
             raise
         finally:
             scope.busy = None
+
+    def _refuse_too_large(self, route: Model, reply: ModelReply) -> None:
+        """A reply that could not be read again is a failed try, before anything of it is stored."""
+        limit = self.scope.execution.log.max_payload_bytes
+        bodies = (codec.encode(_storable(reply.message)), reply.raw_request or b"", reply.raw_response or b"")
+        size = max(map(len, bodies))
+        if size > limit:
+            raise ModelError(route.name, f"a reply of {size:,} bytes can't be recorded, the limit is {limit:,}")
 
     def _raw(self, reply: ModelReply) -> tuple[tuple[tuple[bytes, bytes], ...], str | None, str | None]:
         """The bytes as sent and received, as blobs; a request as what it does not share with the one before."""
