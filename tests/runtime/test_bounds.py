@@ -444,7 +444,7 @@ async def test_a_time_without_a_zone_is_refused() -> None:
     one, other = flow(naive), flow(aware)
     async with opened(one, other) as app:
         await app.start(one, id="naive")
-        with pytest.raises(RunFailed, match="aware datetime"):
+        with pytest.raises(HoldfastError, match="aware datetime"):
             await result(app, "naive")
         await app.start(other, id="aware")
         assert await result(app, "aware") == 1

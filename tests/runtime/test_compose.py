@@ -402,7 +402,7 @@ async def test_a_sleep_that_makes_no_sense_is_refused(seconds: float) -> None:
     workflow = flow(work)
     async with opened(workflow) as app:
         await app.start(workflow, id="r")
-        with pytest.raises(HoldfastError, match=r"WorkflowDefect: hf\.sleep"):
+        with pytest.raises(HoldfastError, match=r"needs a person: hf\.sleep"):
             await result(app)
 
 

@@ -37,6 +37,7 @@ from tests.runtime.support import (
     until,
     until_asked,
     until_over,
+    until_recorded,
     until_status,
 )
 
@@ -187,6 +188,31 @@ async def test_a_note_that_is_stored_while_the_parking_is_being_stored_wakes_the
         else:
             with pytest.raises(RunCancelled, match="enough"):
                 await result(app)
+
+
+async def test_a_branch_that_ends_as_another_is_answered_does_not_park_the_run() -> None:
+    """Both come in one turn of the loop: the answer is there, though the branch that waits for it has not moved yet."""
+    ending = anyio.Event()
+
+    @hf.step
+    async def ends(n: int) -> int:
+        await ending.wait()
+        return n
+
+    async def work() -> list[object]:
+        return list(await hf.parallel(hf.signal("go"), ends(1)))
+
+    workflow = flow(work)
+    async with opened(workflow) as app:
+        for turns in range(12):
+            ending = anyio.Event()
+            run = await app.start(workflow, id=f"r{turns}")
+            await until_recorded(app, "signal.waiting 0.0.0", run.id)
+            ending.set()
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            await run.signal("go", turns)
+            assert await result(app, run.id) == [turns, 1]
 
 
 async def test_the_key_of_a_signal_makes_it_one() -> None:

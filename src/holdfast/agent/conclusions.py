@@ -48,7 +48,8 @@ async def conclusions(subject: str, *, type: Any = Any, limit: int = 20) -> list
     async def look_up() -> list[dict[str, Any]]:
         asked = limit + 1
         while True:  # redacted ones and this run's own take places; ask for more until there are enough
-            rows = await execution.journal.find("answer.completed", name, limit=asked)
+            with execution.store_or_abandon():
+                rows = await execution.journal.find("answer.completed", name, limit=asked)
             found = [_plain(run, e) for run, e in rows if run != execution.run and not e.redacted]
             if len(found) >= limit or len(rows) < asked:
                 return found[:limit]
@@ -88,7 +89,8 @@ def _adds(confidence: float | None, path: str) -> Label:
 
 async def _indexed(execution: Execution, subject: str) -> str:
     """The name that answers on a subject are found by: keyed by the store, so that a header does not tell the subject."""
-    key = await execution.journal.store.secret()
+    with execution.store_or_abandon():
+        key = await execution.journal.store.secret()
     return "subject:" + hmac.digest(key, subject.encode(), "sha256")[:12].hex()
 
 

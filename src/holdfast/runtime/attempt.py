@@ -82,7 +82,7 @@ async def _outcome(tool: Tool[..., Any], arguments: dict[str, Any], limit_bytes:
         if tool.asynchronous:
             value = await tool.fn(**arguments)
         else:
-            value = await to_thread.run_sync(functools.partial(tool.fn, **arguments))
+            value = await to_thread.run_sync(functools.partial(tool.fn, **arguments), abandon_on_cancel=True)
     except tool.definite as error:
         return Fault("error", describe(error), error, definite=True)
     except Exception as error:  # noqa: BLE001  # whatever a tool raises is a fault of this attempt

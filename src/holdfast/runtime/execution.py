@@ -7,7 +7,8 @@ are live. It decides little; steps, tools, waits decide in their own modules.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -179,7 +180,8 @@ class Execution:
         if self._blobs is None:
             events = [p.outcome for p in self.history.values() if p.outcome is not None]
             ids = [bytes.fromhex(n) for n in reply_nodes(events)]
-            found = await self.journal.store.blobs(self.run, ids)
+            with self.store_or_abandon():
+                found = await self.journal.store.blobs(self.run, ids)
             self._blobs = {key.hex(): data for key, data in found.items()}
         if id not in self._blobs:
             raise RedactedStep(self.run, f"with reply {id[:12]}")
@@ -224,6 +226,14 @@ class Execution:
         except StoreError as error:
             self.abandon(error)
         self.spent.steps += steps
+
+    @contextmanager
+    def store_or_abandon(self) -> Iterator[None]:
+        """Around what a step reads or writes beside its own stream: a store that fails is no failure of the step."""
+        try:
+            yield
+        except StoreError as error:
+            self.abandon(error)
 
     def abandon(self, why: BaseException) -> NoReturn:
         """Stop without writing."""
@@ -381,8 +391,8 @@ class Execution:
         return RunState("running", waits=tuple(self.announced.values()), notes_seen=self.notes_seen)
 
     def park_if_idle(self) -> None:
-        """Raise `Suspend` when every live branch waits."""
-        if self.live == 0 and self.pending:
+        """Raise `Suspend` when every live branch waits, and none has been answered meanwhile."""
+        if self.live == 0 and self.pending and not any(pending.received.done() for pending in self.pending):
             self.parked_on = tuple(p.wait for p in self.pending)
             self.parked_notes_seen = self.notes_seen  # a note that comes while the run unwinds must wake it again
             self.closing = True

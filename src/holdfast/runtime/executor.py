@@ -176,10 +176,10 @@ class Executor:
         while not self.stopping:
             try:
                 await self._claim_all()
-            except StoreError as error:
-                log.error("worker %s can't claim runs: %s", self.worker, error)
+                await self._until_due()
+            except (StoreError, JournalError, msgspec.DecodeError) as error:
+                log.error("worker %s can't claim runs or read notes: %s", self.worker, error)
                 await anyio.sleep(1.0)
-            await self._until_due()
 
     async def _claim_all(self) -> None:
         self._poked.clear()
@@ -316,16 +316,20 @@ class Executor:
             log.exception("run %s: Holdfast itself failed", execution.run)
             execution.halted = error
             ended = Ended("run.attention", RunEnded(describe(error)), "attention")
-        if started.parent is None:  # the last append is on its way whatever happens here
-            await self._end(execution, ended)
-            return
-        with anyio.CancelScope(shield=True):  # the parent is to be told
+        with anyio.CancelScope(
+            shield=True
+        ):  # a cancellation that comes now comes too late, or wakes the parked run again
             await self._end(execution, ended)
 
     async def _end(self, execution: Execution, ended: Ended) -> None:
         """Append the final or parking event; it releases the run in the same transaction."""
         seen = execution.notes_seen if execution.parked_notes_seen is None else execution.parked_notes_seen
         state = state_of(ended, notes_seen=seen)
+        if (
+            ended.status == "cancelled"
+        ):  # before it is final, so that a crash in between is made good by the next worker
+            with execution.store_or_abandon():
+                await self.app.cancel_children(execution.run)
         await execution.record(ended.kind, "", execution.started.workflow, ended.record, state=state)
         execution.ended = ended
         if ended.status not in TERMINAL and execution.notes_seen > seen:
@@ -335,8 +339,6 @@ class Executor:
             parent = execution.started.parent
             if parent is not None and ended.status in TERMINAL:
                 await self.app.child_ended(parent, execution.run)
-            if ended.status == "cancelled":
-                await self.app.cancel_children(execution.run)
         except (StoreError, JournalError) as error:  # the run has ended; a parent that waits looks again by itself
             log.warning("run %s ended, but its family could not be told: %s", execution.run, error)
 

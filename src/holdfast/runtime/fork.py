@@ -63,10 +63,25 @@ def before(run: str, events: Sequence[Event], at: str) -> list[Event]:
         near = min((e.path for e in steps if step_order(e.path) >= here), key=step_order, default=None)
         raise JournalMismatch(run, at, "no such step", f"a fork at {at}", near)
     kept = [e for e in steps if step_order(e.path) < here and not at.startswith(f"{e.path}.")]
+    numbered = {e.seq for e in kept if "~" not in e.path}
+    first_left_out = min((e.seq for e in steps if "~" not in e.path and e.seq not in numbered), default=len(events))
+    # The mark of a patch has no number: it stands before the step if it was recorded before anything that is left out.
+    kept = [e for e in steps if (e.seq < first_left_out if "~" in e.path else e.seq in numbered)]
+    kept = _without_open_effects(kept)
     for event in kept:
         if event.redacted:
             raise RedactedStep(run, event.path)
     return kept
+
+
+def _without_open_effects(kept: Sequence[Event]) -> list[Event]:
+    """What is not decided is not taken over: an effect that was out when the fork was made belongs to the source alone.
+
+    The fork asks anew, with its own gate, key and approvals.
+    """
+    decided = {e.path for e in kept if e.kind in ("tool.completed", "tool.failed")}
+    undecided = {e.path for e in kept if e.kind.startswith("tool.") and e.path not in decided}
+    return [e for e in kept if not any(e.path == path or e.path.startswith(f"{path}.") for path in undecided)]
 
 
 def _again(log: RunLog, event: Event) -> Row:

@@ -70,9 +70,14 @@ async def refuse_arguments(scope: Scope, tool: Tool[..., Any], path: str, given:
     except NotJson:
         asked = b"null"
     past = execution.recall(path, "tool", tool.name)
+    if past is not None and past.outcome is not None and past.outcome.kind == "tool.failed":
+        failure = past.outcome.payload(Failure)
+        raise step_failed(execution.run, path, tool.name, failure.error, failure.attempts)
+    if past is not None and (past.outcome is not None or past.intents):
+        recorded = f"a call of {tool.name} with arguments that its schema does not take any more"
+        raise execution.defective(JournalMismatch(execution.run, path, recorded, why))
     error = ToolInputInvalid(execution.run, path, tool.name, "ValueError", why)
-    if past is None or past.outcome is None:
-        await execution.fail("tool", path, tool.name, asked, describe(error))
+    await execution.fail("tool", path, tool.name, asked, describe(error))
     raise error
 
 

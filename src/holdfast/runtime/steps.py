@@ -70,7 +70,7 @@ class Step(Generic[P, R]):
         )
 
     async def _in_thread(self, *args: Any, **kwargs: Any) -> R:
-        return await to_thread.run_sync(functools.partial(self.fn, *args, **kwargs))
+        return await to_thread.run_sync(functools.partial(self.fn, *args, **kwargs), abandon_on_cancel=True)
 
 
 @overload

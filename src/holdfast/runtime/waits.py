@@ -156,9 +156,11 @@ async def subrun(workflow: Workflow[Any, Any], *args: Any, id: str | None = None
         return recorded_result(execution, past, workflow.answer)
     await execution.within_budget("subrun", path, workflow.name, asked)
     given = await _child_label(execution, past, path, workflow.name, child, label)
-    await execution.app.start_child(workflow, asked, child, given, parent=execution, path=path)
+    with execution.store_or_abandon():
+        await execution.app.start_child(workflow, asked, child, given, parent=execution, path=path)
     while True:
-        ended = await execution.app.ended(child)
+        with execution.store_or_abandon():
+            ended = await execution.app.ended(child)
         if ended is not None:
             break
         due_ns = execution.clock.now_ns() + round(SUBRUN_POLL_S * 1e9)
