@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import holdfast as hf
-from holdfast.errors import HoldfastError, RunFailed, StepFailed, TimedOut, WorkflowDefect
+from holdfast.errors import HoldfastError, RunFailed, RunNeedsAttention, StepFailed, TimedOut, WorkflowDefect
 from holdfast.journal.records import Attempt
 from holdfast.model import ModelReply, ToolCall, Usage
 from holdfast.store.memory import MemoryStore
@@ -444,8 +444,8 @@ async def test_a_time_without_a_zone_is_refused() -> None:
     one, other = flow(naive), flow(aware)
     async with opened(one, other) as app:
         await app.start(one, id="naive")
-        with pytest.raises(HoldfastError, match="aware datetime"):
-            await result(app, "naive")
+        with pytest.raises(RunNeedsAttention, match="aware datetime"):
+            await app.result("naive", timeout_s=5)
         await app.start(other, id="aware")
         assert await result(app, "aware") == 1
 

@@ -190,6 +190,43 @@ async def test_a_note_that_is_stored_while_the_parking_is_being_stored_wakes_the
                 await result(app)
 
 
+class SlowToAcknowledge(MemoryStore):
+    """The parking is stored, and found by others, before whoever stored it hears of it."""
+
+    async def append(self, request: Append) -> None:
+        await super().append(request)
+        if any(row.kind == "run.parked" for row in request.rows):
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.03)
+
+
+async def test_a_run_that_is_woken_while_it_parks_is_known_to_its_worker() -> None:
+    working = anyio.Event()
+
+    @hf.step
+    async def long() -> int:
+        working.set()
+        await anyio.sleep(30)
+        return 1
+
+    async def work() -> int:
+        await hf.signal("go")
+        return await long()
+
+    workflow = flow(work)
+    async with opened(workflow, store=SlowToAcknowledge()) as app:
+        run = await app.start(workflow, id="r")
+        await until_recorded(app, "run.parked")
+        await run.signal("go")
+        await working.wait()
+        await anyio.sleep(0.05)  # the first life of the run has heard by now that it is over
+        assert app.executor is not None
+        assert list(app.executor.running) == ["r"]
+        await run.cancel("enough")
+        with pytest.raises(RunCancelled, match="enough"):
+            await result(app)
+
+
 async def test_a_branch_that_ends_as_another_is_answered_does_not_park_the_run() -> None:
     """Both come in one turn of the loop: the answer is there, though the branch that waits for it has not moved yet."""
     ending = anyio.Event()

@@ -21,6 +21,7 @@ from ..errors import (
     RunCancelled,
     RunFailed,
     RunNeedsAttention,
+    StoreError,
     WorkflowDefect,
 )
 from ..journal import TERMINAL, Event, Journal, codec
@@ -36,7 +37,7 @@ from . import decisions
 from .clock import SystemClock
 from .drive import Ended
 from .execution import Execution
-from .executor import LEASE_S, POLL_S, Executor
+from .executor import LEASE_S, POLL_S, Executor, log
 from .fork import fork_run
 from .handle import Run, RunInfo
 from .results import Results, read_waits
@@ -208,7 +209,13 @@ class App:
 
     async def _noted(self, run: str) -> None:
         if self.executor is not None:
-            await self.executor.deliver(run)
+            try:
+                await self.executor.deliver(run)
+            except (
+                StoreError,
+                msgspec.DecodeError,
+            ) as error:  # the note itself is stored; the run sees it at its next turn
+                log.warning("run %s: its new notes could not be read yet: %s", run, error)
             self.executor.poke()
         self.notify(run)
 

@@ -36,10 +36,10 @@ from ..trust import PRIMARY, Label
 from .history import (
     History,
     Past,
-    last_waits,
     match,
     open_doubts,
     open_intents,
+    open_waits,
     read_history,
     received_notes,
     reply_nodes,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LOOK_AT_CLOCK_S = 1.0
 NO_INPUT = b"null"
 GRACE_S = 5.0
 """How long an effect that is out may still answer when its branch or run is cancelled, or the worker stops."""
@@ -76,6 +77,8 @@ class Spent:
     steps: int = 0
     tokens: int = 0
     cost_microusd: int = 0
+    unpriced: str | None = None  # a route whose price is unknown, and one that did not report its tokens
+    uncounted: str | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -126,7 +129,7 @@ class Execution:
         self.endorsed: dict[str, tuple[bytes, Label]] = {}
         self.open_intents = open_intents(self.history)
         self.open_doubts = open_doubts(self.history)
-        self.announced = last_waits(events)
+        self.announced = open_waits(self.history)
         self.doubts_declared = {path: len(past.doubts) for path, past in self.history.items() if past.doubts}
         self.patches: dict[str, bool] = {}
         self.may_issue = may_issue
@@ -303,9 +306,14 @@ class Execution:
 
     def charge(self, outcome: ModelOutcome) -> None:
         usage = outcome.usage
-        if usage is not None:
-            self.spent.tokens += (usage.input_tokens or 0) + (usage.output_tokens or 0)
-        self.spent.cost_microusd += outcome.cost_microusd or 0
+        if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+            self.spent.uncounted = outcome.route
+        else:
+            self.spent.tokens += usage.input_tokens + usage.output_tokens
+        if outcome.cost_microusd is None:
+            self.spent.unpriced = outcome.route
+        else:
+            self.spent.cost_microusd += outcome.cost_microusd
 
     def over_budget(self, path: str) -> BudgetExceeded | None:
         """The bound that the run has reached, if any. A wait counts as time: a run that waited too long goes to a person too."""
@@ -318,6 +326,14 @@ class Execution:
             return BudgetExceeded(self.run, path, "tokens", budget.tokens, spent.tokens)
         if budget.cost_microusd is not None and spent.cost_microusd >= budget.cost_microusd:
             return BudgetExceeded(self.run, path, "money in USD", budget.cost_microusd / 1e6, spent.cost_microusd / 1e6)
+        # Missing is not zero (law 10): what can't be measured is over the bound.
+        if budget.tokens is not None and spent.uncounted is not None:
+            return BudgetExceeded(
+                self.run, path, f"tokens (unknown: {spent.uncounted} reported none)", budget.tokens, spent.tokens
+            )
+        if budget.cost_microusd is not None and spent.unpriced is not None:
+            what = f"money in USD (unknown: {spent.unpriced} has no known price)"
+            return BudgetExceeded(self.run, path, what, budget.cost_microusd / 1e6, spent.cost_microusd / 1e6)
         elapsed_s = (self.clock.now_ns() - self.started_ns) / 1e9
         if budget.time_s is not None and elapsed_s >= budget.time_s:
             return BudgetExceeded(self.run, path, "time in s", budget.time_s, elapsed_s)
@@ -338,13 +354,13 @@ class Execution:
 
     async def wait(self, pending: Pending) -> Event | None:
         """Wait for a note, or until `due_ns` (then `None`). When nothing in the run is live any more, the run parks."""
-        for note in self.notes:
-            if note.seq not in self.consumed and pending.matches(note):
-                self.consumed.add(note.seq)
-                return note
         scope = current_scope()
         if scope is not None and scope.closing:  # a branch that lost begins no wait: it is about to be cancelled
             await anyio.lowlevel.checkpoint()
+        for there in self.notes:
+            if there.seq not in self.consumed and pending.matches(there):
+                self.consumed.add(there.seq)
+                return there
         due_ns = pending.wait.due_ns
         if due_ns is not None and self.clock.now_ns() >= due_ns:
             return None
@@ -352,13 +368,12 @@ class Execution:
         self.live -= 1
         self.park_if_idle()
         try:
-            if due_ns is None:
-                return await pending.received
-            with anyio.move_on_after(max(0.0, (due_ns - self.clock.now_ns()) / 1e9)):
-                return await pending.received
-            return None
+            note = await self._received(pending)
+            if scope is not None and scope.closing:
+                await anyio.lowlevel.checkpoint()
+            return note
         except anyio.get_cancelled_exc_class():
-            scope = current_scope()
+            self._give_back(pending)
             defect = self.cut(scope, pending.wait.name, pending.wait.path) if scope is not None else None
             if defect is not None:
                 raise defect from None
@@ -366,6 +381,26 @@ class Execution:
         finally:
             self.pending.remove(pending)
             self.live += 1
+
+    async def _received(self, pending: Pending) -> Event | None:
+        """The note, or `None` once the wall clock has passed the due time; the clock may jump, so it is looked at again and again."""
+        due_ns = pending.wait.due_ns
+        while due_ns is not None and not pending.received.done():
+            left_s = (due_ns - self.clock.now_ns()) / 1e9
+            if left_s <= 0:
+                return None
+            with anyio.move_on_after(min(left_s, LOOK_AT_CLOCK_S)):
+                return await asyncio.shield(pending.received)
+        return await pending.received
+
+    def _give_back(self, pending: Pending) -> None:
+        """A branch that lost takes no note with it: the next wait that it fits has it."""
+        if not pending.received.done() or pending.received.cancelled():
+            return
+        note = pending.received.result()
+        if note is not None:
+            self.consumed.discard(note.seq)
+            self._offer(note, without=pending)
 
     async def nap(self, delay_s: float, path: str, name: str) -> None:
         """The pause before a retry: not durable; after a crash the next attempt is made at once."""
@@ -403,11 +438,14 @@ class Execution:
         """New notes arrived while the run is in memory."""
         for note in notes:
             self.notes.append(note)
-            for pending in self.pending:
-                if not pending.received.done() and note.seq not in self.consumed and pending.matches(note):
-                    self.consumed.add(note.seq)
-                    pending.received.set_result(note)
-                    break
+            self._offer(note)
+
+    def _offer(self, note: Event, *, without: Pending | None = None) -> None:
+        for pending in self.pending:
+            if pending is not without and not pending.received.done() and pending.matches(note):
+                self.consumed.add(note.seq)
+                pending.received.set_result(note)
+                return
 
     @property
     def notes_seen(self) -> int:

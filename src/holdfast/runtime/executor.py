@@ -277,11 +277,12 @@ class Executor:
             log.error("run %s can't be read: %s; it is left alone, `holdfast audit verify` says more", run, damage)
             return
         self.running[run] = execution
+        self._scopes[run] = anyio.CancelScope()
         self._group.start_soon(self._drive, execution, claimed)
 
     async def _drive(self, execution: Execution, claimed: Claimed) -> None:
         run = execution.run
-        scope = self._scopes[run] = anyio.CancelScope()
+        scope = self._scopes[run]
         abandoned = False
         try:
             with scope:

@@ -29,6 +29,7 @@ class Gatekeeper:
         args: The canonical arguments, as they will be sent.
         labelled: The arguments that came as `Value`.
         repeat: Makes a read again as a new step under the given path.
+        settlement: How often a person has said "it did not happen, try again": each try is asked for anew.
     """
 
     def __init__(
@@ -39,7 +40,11 @@ class Gatekeeper:
         args: bytes,
         labelled: dict[str, Value[Any]],
         repeat: Callable[[Read, str], Awaitable[None]],
+        *,
+        settlement: int = 0,
     ) -> None:
+        self._asked_at = f"{path}.a{settlement or ''}"
+        self._reads_at = f"{path}.r{settlement or ''}", f"{path}.v{settlement or ''}"
         self.execution = execution
         self.tool = tool
         self.path = path
@@ -56,7 +61,7 @@ class Gatekeeper:
         if execution.started.effects != "live":
             why = "this run is a fork whose effects are refused; fork with effects='live' to have them"
             raise EffectRefused(execution.run, self.path, tool.name, "EffectRefused", why)
-        asked_before = f"{self.path}.a" in execution.history  # then what is too old is for the check after the wait
+        asked_before = self._asked_at in execution.history  # then what is too old is for the check after the wait
         reads = await self._fresh_reads(however_old=asked_before)
         labels = self._argument_labels() if tool.policy == "values" else {}
         run_label = execution.log.label
@@ -88,8 +93,18 @@ class Gatekeeper:
             "run_label": run_label,
             "argument_labels": labels,
         }
-        request = execution.encoded(shown, self.path)
-        decision = await ask_person(execution, f"{self.path}.a", tool.name, request, hash_of_args=args_hash(self.args))
+        decision = await ask_person(
+            execution,
+            self._asked_at,
+            tool.name,
+            execution.encoded(shown, self.path),
+            # Labels and reasons are for the person; when the run comes by again they may be others.
+            asked=execution.encoded({"tool": tool.name, "arguments": msgspec.Raw(self.args)}, self.path),
+            hash_of_args=args_hash(self.args),
+        )
+        if decision.expires_ns is not None and execution.clock.now_ns() > decision.expires_ns:
+            why = f"the approval by {decision.by or 'somebody'} expired before it was used"
+            raise ApprovalDenied(execution.run, self.path, tool.name, "ApprovalDenied", why)
         if not decision.approved:
             why = f"{decision.by or 'nobody'} did not approve it" + (f": {decision.why}" if decision.why else "")
             raise ApprovalDenied(execution.run, self.path, tool.name, "ApprovalDenied", why)
@@ -141,7 +156,7 @@ class Gatekeeper:
             for read in reads:
                 again = read
                 if self._age_s(read) > bound.within_s and not however_old:
-                    again = await self._read_again(read, bound, f"{self.path}.r{len(found)}")
+                    again = await self._read_again(read, bound, f"{self._reads_at[0]}-{len(found)}")
                 if again.digest != read.digest:
                     what = f"{read.tool.name}({read.key}) changed since step {read.path}"
                     raise self._stale(f"{what}; decide again on the new value")
@@ -152,7 +167,7 @@ class Gatekeeper:
         """After a wait the reads are made again; if one gives something else, what was approved is void."""
         found = []
         for number, (read, bound) in enumerate(reads):
-            again = await self._read_again(read, bound, f"{self.path}.v{number}")
+            again = await self._read_again(read, bound, f"{self._reads_at[1]}-{number}")
             if again.digest != read.digest:
                 why = f"{read.tool.name}({read.key}) changed since step {read.path}; what was approved is void"
                 raise ApprovalVoid(self.execution.run, self.path, self.tool.name, "ApprovalVoid", why)

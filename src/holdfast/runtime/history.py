@@ -12,7 +12,7 @@ import msgspec
 
 from ..errors import JournalMismatch
 from ..journal import Event
-from ..journal.records import NO_RAW, Attempt, Doubt, Failure, Intent, ModelOutcome, Outcome, Parked, Settled
+from ..journal.records import NO_RAW, Attempt, Doubt, Failure, Intent, ModelOutcome, Outcome, Settled, Waiting
 from ..store import Wait
 from ..trust import step_order
 
@@ -186,12 +186,14 @@ def _all_retried(past: Past) -> bool:
     return bool(verdicts) and verdicts[-1] == "retry" and past.intents[-1].seq < past.settled[-1].seq
 
 
-def last_waits(events: Sequence[Event]) -> dict[str, Wait]:
-    """What the run was parked on last, by step path; later ends of waits are in the outcomes."""
-    for event in reversed(events):
-        if event.kind in ("run.parked", "run.in_doubt"):
-            return {w.path: Wait(w.id, w.kind, w.name, w.path, w.due_ns) for w in event.payload(Parked).waits}
-    return {}
+def open_waits(history: History) -> dict[str, Wait]:
+    """What the run waits for by the record, by step path: waits that began and have no outcome, doubts without a verdict."""
+    found = {path: Wait(d.id, "settlement", d.tool, path) for path, d in open_doubts(history).items()}
+    for path, past in history.items():
+        if past.waiting is not None and past.outcome is None:
+            said = past.waiting.payload(Waiting)
+            found[path] = Wait(said.id, said.kind, said.name, path, said.due_ns)
+    return found
 
 
 def reply_nodes(events: Sequence[Event]) -> list[str]:

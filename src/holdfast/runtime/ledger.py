@@ -215,7 +215,9 @@ class ToolCallStep:
 
     async def _intend(self, key: str, settlement: int) -> None:
         """Law 2: gate, then make the intent durable. Only then may anything be issued."""
-        keeper = Gatekeeper(self.execution, self.tool, self.path, self.args, self.labelled, self._repeat_read)
+        keeper = Gatekeeper(
+            self.execution, self.tool, self.path, self.args, self.labelled, self._repeat_read, settlement=settlement
+        )
         try:
             gate = await keeper.decide()
         except ToolFailed as refused:
@@ -435,6 +437,9 @@ class ToolCallStep:
             return
         key = self._read_key()
         digest = hashlib.sha256(encoded).hexdigest()
+        there = self.execution.reads.get((self.tool.name, key))
+        if there is not None and there.at_ns > at_ns:  # branches are replayed in another order than they ran
+            return
         self.execution.reads[self.tool.name, key] = Read(
             self.tool, key, self.path, at_ns, self.args, digest, self.secrets
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
 import msgspec
 
 from ..errors import WorkflowDefect
@@ -43,6 +44,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     why: str
     note: int | None = None
+    expires_ns: int | None = None
 
 
 _DECISION: Typed[Decision] = Typed(Decision)
@@ -120,6 +122,7 @@ async def ask_person(
     name: str,
     request: bytes,
     *,
+    asked: bytes | None = None,
     hash_of_args: str = "",
     timeout_s: float | None = None,
 ) -> Decision:
@@ -129,10 +132,12 @@ async def ask_person(
     def read(note: Note, seq: int) -> Decision:
         if note.expires_ns is not None and execution.clock.now_ns() > note.expires_ns:
             return Decision(approved=False, by=note.by, why="the approval expired before it was used", note=seq)
-        return Decision(approved=bytes(note.value) == b"true", by=note.by, why=note.why, note=seq)
+        approved = bytes(note.value) == b"true"
+        return Decision(approved=approved, by=note.by, why=note.why, note=seq, expires_ns=note.expires_ns)
 
     return await _wait_for(
-        execution, path, "approval", name[:120], request, _DECISION, request=request, id=id, args_hash=hash_of_args,
+        execution, path, "approval", name[:120], request if asked is None else asked, _DECISION,
+        request=request, id=id, args_hash=hash_of_args,
         matches=lambda e: e.kind in ("note.approve", "note.deny") and e.name == id,
         due=_after(timeout_s), read=read, otherwise=Decision(approved=False, by="", why="nobody decided in time"), trusts=True,
     )  # fmt: skip
@@ -142,7 +147,7 @@ async def subrun(workflow: Workflow[Any, Any], *args: Any, id: str | None = None
     """Run another workflow as a run of its own, and wait for its answer.
 
     It has its own journal, budget and status; its label joins this run's. The input carries this run's label unless `label` is lower.
-    Cancelling this run cancels it.
+    Cancelling this run, or ending the branch that waits (a lost race, a time-out), cancels it.
 
     Returns: One of the four answers. Raises `StepFailed` when the sub-run failed or was cancelled.
     """
@@ -165,7 +170,13 @@ async def subrun(workflow: Workflow[Any, Any], *args: Any, id: str | None = None
             break
         due_ns = execution.clock.now_ns() + round(SUBRUN_POLL_S * 1e9)
         wait = Wait(child, "subrun", workflow.name, path, due_ns)
-        await execution.wait(Pending(wait, lambda e: e.kind == "note.child" and e.name == child))
+        try:
+            await execution.wait(Pending(wait, lambda e: e.kind == "note.child" and e.name == child))
+        except anyio.get_cancelled_exc_class():
+            if scope.closing and not execution.closing:  # only this branch ends: nobody will want the answer
+                with anyio.CancelScope(shield=True), execution.store_or_abandon():
+                    await execution.app.run(child).cancel(f"the branch of {execution.run} that waited for it has ended")
+            raise
     answer, error, child_label = ended
     if error is not None:
         await execution.fail("subrun", path, workflow.name, asked, error)
