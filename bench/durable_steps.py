@@ -142,7 +142,7 @@ class Bench:
             approved = self.copy_of(path) if self.plan.with_split else None
             opened = Spread.of(self.opened(path).open_s for _ in range(self.plan.opens))
             resumed = measure(parked.Resumed, "parked.py", "resume", path, "--runs", runs)
-            audited = measure(audit.Measured, "audit.py", path)
+            audited = self.audited(path)
         if resumed.redone:
             raise Failed(f"{resumed.redone} recorded steps ran again when the runs were resumed")
         scale = f"{runs:,} runs of {STEPS} steps"
@@ -164,6 +164,7 @@ class Bench:
         try:
             give_s = measure(float, "parked.py", "give", path, "--runs", runs)
             replayed = measure(parked.Resumed, "parked.py", "replay", path)
+            self.audited(path)
         finally:
             shutil.rmtree(path.parent)
         if replayed.redone or replayed.runs != runs:
@@ -172,6 +173,13 @@ class Bench:
             of("approve_us", give_s / runs * 1e6, "us", "an approval, from a client"),
             of("replay_us_per_step", replayed.seconds / (runs * STEPS) * 1e6, "us", "claim, replay and end of a run, a step"),
         ]  # fmt: skip
+
+    def audited(self, path: Path) -> audit.Measured:
+        """Verified: no damage, and as many runs as were parked."""
+        found = measure(audit.Measured, "audit.py", path)
+        if found.runs != self.plan.parked:
+            raise Failed(f"the store holds {found.runs} runs, not {self.plan.parked}")
+        return found
 
     def opened(self, path: Path) -> parked.Opened:
         found = measure(parked.Opened, "parked.py", "open", path)

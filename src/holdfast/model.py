@@ -17,11 +17,8 @@ from .errors import NoResult
 
 T = TypeVar("T")
 
-RunId = NewType("RunId", str)
 IdempotencyKey = NewType("IdempotencyKey", str)
 """The key of one decided effect: a tool parameter of this type is filled in by the runtime and is not part of the schema."""
-
-Json: TypeAlias = Any  # JSON as decoded: msgspec and pydantic both speak of it as Any
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):

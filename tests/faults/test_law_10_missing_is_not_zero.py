@@ -86,11 +86,13 @@ async def test_law_10_a_confidence_of_0_is_a_0() -> None:
         assert answer.confidence == 0.0
 
 
-async def test_law_10_an_unknown_cost_does_not_use_up_a_budget_and_is_not_said_to_be_nothing() -> None:
-    """A budget of money can only count what is known; what is unknown stays visible as unknown."""
+async def test_law_10_a_budget_that_can_not_be_measured_is_not_taken_for_unspent() -> None:
+    """An unknown price is no price of 0: after the first call nobody can say what is left, so a person takes over."""
     ask = ToolCall("1", "nothing", {})
     workflow = workflow_of([ModelReply(parts=(ask,)), ModelReply(parts=(ANSWER,))], cost_microusd=1)
     async with opened(workflow) as app:
         await app.start(workflow, id="r")
-        await result(app)
-        assert [o.cost_microusd for o in await outcomes(app)] == [None, None]
+        answer = await app.result("r", timeout_s=5)
+        assert isinstance(answer, hf.Escalated)
+        assert "unknown" in answer.reason
+        assert [o.cost_microusd for o in await outcomes(app)] == [None]

@@ -547,7 +547,7 @@ async def test_law_4_reads_that_grew_old_between_a_crash_and_the_resume_are_made
         await run.signal("go")
         (wait,) = await until_asked(app)
         shelf.clock.jump(30)
-        await app.approve(wait.id, by="the boss")
+        await app.approve(wait.id, by="the boss", valid_s=86_400)
         await until(lambda: faulty.fired)
     await faulty.revive()
     for _ in range(2):

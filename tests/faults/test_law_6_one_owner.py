@@ -139,12 +139,15 @@ async def test_law_6_a_worker_whose_lease_ended_unnoticed_issues_nothing_and_goe
 
 async def test_law_6_two_workers_on_one_store_share_the_runs_and_do_each_step_once(tmp_path: Path) -> None:
     ran: list[tuple[str, int, int]] = []
+    second_at_work = anyio.Event()
 
     def worker(number: int) -> hf.runtime.Workflow[..., int]:
         @hf.step(name="count")
         async def count(run: str, n: int) -> int:
             ran.append((run, n, number))
-            await anyio.sleep(0.001)
+            if number == 2:
+                second_at_work.set()
+            await second_at_work.wait()  # the first one is held up: there is work left for the second
             return n
 
         async def work(run: str) -> int:

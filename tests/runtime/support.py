@@ -140,10 +140,11 @@ async def until_asked(app: hf.App, *, other_than: str = "") -> list[Wait]:
 
 
 async def until_over(app: hf.App, store: FaultyStore, run: str = "r") -> None:
-    """Wait until the run completed or the store failed, whichever comes first."""
+    """Wait until the run completed or the store fails, whichever comes first."""
+    fired_before = store.fired  # a store that was revived has failed once
 
     async def over() -> bool:
-        return store.fired or (await app.journal.run(run)).status == "completed"
+        return (store.fired and not fired_before) or (await app.journal.run(run)).status == "completed"
 
     with contextlib.suppress(HoldfastError):
         await until_so(over)

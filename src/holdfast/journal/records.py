@@ -107,7 +107,7 @@ class Parked(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    answer: str  # completed | refused | escalated
+    answer: str  # completed | clarify | refused | escalated
     value: msgspec.Raw
 
 

@@ -17,6 +17,7 @@ import msgspec
 from ..errors import (
     CannotRedact,
     NotWaiting,
+    RedactedStep,
     ResultTimeout,
     RunCancelled,
     RunFailed,
@@ -38,6 +39,7 @@ from .clock import SystemClock
 from .drive import Ended
 from .execution import Execution
 from .executor import LEASE_S, POLL_S, Executor, log
+from .failures import describe
 from .fork import fork_run
 from .handle import Run, RunInfo
 from .results import Results, read_waits
@@ -106,6 +108,9 @@ class App:
             executor.reserved += 1  # the slot is taken before the wait, or many starts at once would all find it free
             try:
                 claimed = await self.journal.start(run, started, worker=executor.worker)
+            except BaseException:  # it may be stored all the same, and then it is ours
+                executor.look_after(run)
+                raise
             finally:
                 executor.reserved -= 1
             if claimed is None:
@@ -132,9 +137,12 @@ class App:
         if row.status not in TERMINAL:
             return None
         last = (await self.journal.events(run, after=row.seq - 1))[-1]
-        if last.kind == "run.finished":
-            return bytes(last.payload(Finished).value), None, last.header.label
-        return b"", last.payload(RunEnded).error, last.header.label
+        try:
+            if last.kind == "run.finished":
+                return bytes(last.payload(Finished).value), None, last.header.label
+            return b"", last.payload(RunEnded).error, last.header.label
+        except RedactedStep as redacted:
+            return b"", describe(redacted), last.header.label
 
     async def child_ended(self, parent: str, child: str) -> None:
         """Tell a run that its sub-run has ended; twice is once."""

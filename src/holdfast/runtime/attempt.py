@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -44,7 +44,7 @@ async def issue(
 ) -> tuple[T] | Fault:
     """Call the function once. Returns what `record` makes of the result as JSON, or what was wrong.
 
-    No cancellation gets in between the issue of an effect and the record of its outcome; the time-out, and `Execution.hurry`, bound it.
+    No cancellation gets in while an effect is out; its time-out, and `Execution.hurry`, bound it.
 
     Raises:
         Abandon: The lease ended; nothing was issued (law 6).
@@ -59,15 +59,16 @@ async def issue(
     guard = anyio.CancelScope(deadline=anyio.current_time() + tool.timeout_s, shield=tool.has_effect)
     execution.guards[guard] = scope
     scope.busy = tool.name
+    got: bytes | Fault | None = None
     try:
         with guard:
             got = await _outcome(tool, arguments, limit_bytes)
-            del execution.guards[guard]
-            guard.deadline = math.inf
-            scope.busy = None
-            return got if isinstance(got, Fault) else (await record(got),)
-        return _timed_out(tool, "cancelled" if scope.closing else "timeout")
-    except anyio.get_cancelled_exc_class():
+    except anyio.get_cancelled_exc_class() as error:
+        task = asyncio.current_task()
+        if task is not None and not task.cancelling() and not scope.closing:
+            return Fault(
+                "error", describe(error), error
+            )  # nobody cancelled anything: the tool's library raised it by itself
         defect = execution.cut(scope, tool.name, path)
         if defect is not None:
             raise defect from None
@@ -75,6 +76,12 @@ async def issue(
     finally:
         scope.busy = None
         execution.guards.pop(guard, None)
+    if got is None:
+        return _timed_out(tool, "cancelled" if scope.closing else "timeout")
+    if isinstance(got, Fault):
+        return got
+    # Outside the guard: a result that came late is a result. The record is on its way at the call, before any cancellation gets in.
+    return (await record(got),)
 
 
 async def _outcome(tool: Tool[..., Any], arguments: dict[str, Any], limit_bytes: int) -> bytes | Fault:

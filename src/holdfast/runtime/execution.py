@@ -133,6 +133,7 @@ class Execution:
         self.doubts_declared = {path: len(past.doubts) for path, past in self.history.items() if past.doubts}
         self.patches: dict[str, bool] = {}
         self.may_issue = may_issue
+        self.scope = anyio.CancelScope()  # around all of the run while it is in memory
         self.guards: dict[anyio.CancelScope, Scope] = {}
         self.pending: list[Pending] = []
         self.parked_on: tuple[Wait, ...] = ()

@@ -64,6 +64,7 @@ class Executor:
         self.poll_s = poll_s
         self.running: dict[str, Execution] = {}
         self.reserved = 0  # slots for runs that are being started here
+        self._claim_unknown = False
         self.claiming = 0  # claims and take-ups under way: runs that may be about to be in memory
         self.stopping = False
         self.ended_events = 0  # events of runs that left the memory since the last checkpoint
@@ -73,7 +74,6 @@ class Executor:
         self._next_wake_ns: int | None = None
         self._versions = registry.versions()
         self._group: anyio.abc.TaskGroup | None = None
-        self._scopes: dict[str, anyio.CancelScope] = {}
 
     # -- life of the worker -------------------------------------------------------------------------------------------
 
@@ -104,8 +104,7 @@ class Executor:
         self._poked.set()
         for execution in list(self.running.values()):
             execution.close(leaving=True)
-        for scope in list(self._scopes.values()):
-            scope.cancel()
+            execution.scope.cancel()
         with anyio.move_on_after(GRACE_S + 1.0, shield=True):
             while self.running:  # noqa: ASYNC110  # each run reports its end to many; a poll of 5 ms at shutdown is simplest
                 await anyio.sleep(0.005)
@@ -140,10 +139,10 @@ class Executor:
             "worker %s was replaced after its lease ended; it abandons %d runs without writing, others own them now",
             self.worker, len(self.running),
         )  # fmt: skip
-        for run, execution in list(self.running.items()):
+        for execution in list(self.running.values()):
             execution.halted = Abandon(f"worker {self.worker} was replaced")
             execution.close(leaving=True)
-            self._scopes[run].cancel()
+            execution.scope.cancel()
         await self.store.register(self.worker, lease_s=self.lease_s)
         self._extend_lease()
         self.poke()
@@ -179,10 +178,13 @@ class Executor:
                 await self._until_due()
             except (StoreError, JournalError, msgspec.DecodeError) as error:
                 log.error("worker %s can't claim runs or read notes: %s", self.worker, error)
+                self._claim_unknown = True
                 await anyio.sleep(1.0)
 
     async def _claim_all(self) -> None:
         self._poked.clear()
+        if self._claim_unknown:
+            await self._find_what_is_ours()
         while (free := self.free()) > 0:
             versions = self._known_versions()
             limit = min(free, CLAIM_AT_ONCE)
@@ -197,6 +199,13 @@ class Executor:
                 self._wake_at(read_ns)
                 return
             await anyio.lowlevel.checkpoint()
+
+    async def _find_what_is_ours(self) -> None:
+        """After a claim that may have been stored without an answer: runs that name this worker, and that it does not know of."""
+        for row in await self.store.runs(status=("running",)):
+            if row.worker == self.worker:
+                self.look_after(row.run)
+        self._claim_unknown = False
 
     def _wake_at(self, due_ns: int | None) -> None:
         if due_ns is not None and (self._next_wake_ns is None or due_ns < self._next_wake_ns):
@@ -250,14 +259,12 @@ class Executor:
         execution.deliver(fresh)
         for note in fresh:
             if is_cancel(note):
-                self._cancel(run, execution, note)
+                self._cancel(execution, note)
 
-    def _cancel(self, run: str, execution: Execution, note: Event) -> None:
+    def _cancel(self, execution: Execution, note: Event) -> None:
         execution.cancel_why = note.payload(Note).why or "asked to"
         execution.close(leaving=False)
-        scope = self._scopes.get(run)
-        if scope is not None:
-            scope.cancel()
+        execution.scope.cancel()
 
     # -- driving one run ----------------------------------------------------------------------------------------------
 
@@ -277,15 +284,13 @@ class Executor:
             log.error("run %s can't be read: %s; it is left alone, `holdfast audit verify` says more", run, damage)
             return
         self.running[run] = execution
-        self._scopes[run] = anyio.CancelScope()
         self._group.start_soon(self._drive, execution, claimed)
 
     async def _drive(self, execution: Execution, claimed: Claimed) -> None:
         run = execution.run
-        scope = self._scopes[run]
         abandoned = False
         try:
-            with scope:
+            with execution.scope:
                 await self._to_its_end(execution, claimed)
         except Abandon as lost:
             abandoned = True
@@ -294,8 +299,8 @@ class Executor:
             abandoned = True
             log.exception("run %s: Holdfast itself failed; what is recorded stays, and the run is taken up again", run)
         finally:
-            self.running.pop(run, None)
-            self._scopes.pop(run, None)
+            if self.running.get(run) is execution:  # a run that parked may have been claimed again already
+                del self.running[run]
             self.ended_events += execution.log.seq + 1
             self.app.notify(run, execution.ended)
             if self.free() == 1:  # there may have been more to claim than there were slots

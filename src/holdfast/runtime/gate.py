@@ -43,8 +43,8 @@ class Gatekeeper:
         *,
         settlement: int = 0,
     ) -> None:
-        self._asked_at = f"{path}.a{settlement or ''}"
-        self._reads_at = f"{path}.r{settlement or ''}", f"{path}.v{settlement or ''}"
+        self._below = f"{path}.s{settlement}" if settlement else f"{path}."
+        self._asked_at = f"{self._below}a"
         self.execution = execution
         self.tool = tool
         self.path = path
@@ -156,7 +156,7 @@ class Gatekeeper:
             for read in reads:
                 again = read
                 if self._age_s(read) > bound.within_s and not however_old:
-                    again = await self._read_again(read, bound, f"{self._reads_at[0]}-{len(found)}")
+                    again = await self._read_again(read, bound, f"{self._below}r{len(found)}")
                 if again.digest != read.digest:
                     what = f"{read.tool.name}({read.key}) changed since step {read.path}"
                     raise self._stale(f"{what}; decide again on the new value")
@@ -167,7 +167,7 @@ class Gatekeeper:
         """After a wait the reads are made again; if one gives something else, what was approved is void."""
         found = []
         for number, (read, bound) in enumerate(reads):
-            again = await self._read_again(read, bound, f"{self._reads_at[1]}-{number}")
+            again = await self._read_again(read, bound, f"{self._below}v{number}")
             if again.digest != read.digest:
                 why = f"{read.tool.name}({read.key}) changed since step {read.path}; what was approved is void"
                 raise ApprovalVoid(self.execution.run, self.path, self.tool.name, "ApprovalVoid", why)

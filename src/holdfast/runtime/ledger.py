@@ -114,7 +114,10 @@ class ToolCallStep:
             self._take_recorded_arguments(past)
         if past is not None and past.outcome is not None:
             return self._recorded(past)
-        if execution.budget is not None:
+        begun = past is not None and (past.intents or past.attempts or past.doubts)
+        if (
+            execution.budget is not None and not begun
+        ):  # what is under way is brought to its end, whatever it may cost by now
             await execution.within_budget("tool", self.path, tool.name, self.args)
         tries = [event.payload(Attempt) for event in past.attempts] if past is not None else []
         self.attempt += sum(not attempt.via for attempt in tries)

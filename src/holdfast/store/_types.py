@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Something a parked run waits for. `due_ns`: UTC time at which the wait ends by itself; `None`: only a note ends it."""
+    """Something a run waits for, parked or live. `due_ns`: UTC time at which the wait ends by itself; `None`: only a note ends it."""
 
     id: str
     kind: str  # timer | signal | reply | approval | settlement | subrun
@@ -74,7 +74,7 @@ class RunState:
 class Append(msgspec.Struct, frozen=True, gc=False):
     """Rows for the head of one stream, chained on `prev`. `blobs` and `shared` are stored in the same transaction.
 
-    `epoch` fences the run stream and is ignored for notes. `key` makes a note idempotent. `level`: the label of the run after the rows.
+    `epoch` fences the run stream and is ignored for notes. `key` makes a note idempotent.
     """
 
     run: str
@@ -273,7 +273,7 @@ class Store(Protocol):
     async def rows(self, run: str, stream: Stream, *, after: int = -1) -> Sequence[Row]: ...
 
     async def waits(self, *, id: str | None = None, kinds: Sequence[str] = ()) -> Sequence[tuple[str, Wait]]:
-        """What parked runs wait for, with the run id, oldest first."""
+        """What runs wait for, with the run id, oldest first."""
         ...
 
     async def find(self, kind: str, name: str, *, limit: int) -> Sequence[tuple[str, Row]]:
