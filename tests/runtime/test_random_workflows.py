@@ -7,12 +7,14 @@ outlives the crashes; the store is what fails.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -31,6 +33,7 @@ from holdfast.runtime.history import NOT_ISSUED
 from holdfast.store import RunRow, Store, Stream, open_store
 from holdfast.store.memory import MemoryStore
 from holdfast.testing import FaultyStore, check_replay
+from holdfast.testing.faults import WHEN
 from holdfast.trust import Trust
 from tests.runtime.support import SOON_S, flow, opened, until_so
 
@@ -267,8 +270,6 @@ def _deeper(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 def _programs() -> st.SearchStrategy[Program]:
-    import itertools
-
     shapes = st.lists(st.recursive(LEAVES, _deeper, max_leaves=5), min_size=1, max_size=4)
     return shapes.map(lambda shape: numbered(shape, itertools.count()))
 
@@ -480,3 +481,98 @@ async def _check_said(app: hf.App, row: RunRow) -> None:
         assert f"step {path}" in last["error"]["message"], (
             f"{row.run}: nobody says that the effect at {path} is in doubt"
         )
+
+
+# -- deep programs of waits that are answered at random moments -------------------------------------------------------
+
+
+def deep_program(random: Random) -> Program:
+    """Groups within groups, mostly of waits: what parks, comes apart and is woken in every order."""
+    numbers = itertools.count()
+
+    def leaf() -> list[Any]:
+        number = next(numbers)
+        leaves: list[list[Any]] = [
+            *[["signal", number]] * 3,
+            *[["plain", number, 0]] * 2,
+            ["plain", number, 1],
+            ["sleep", random.choice([0, 0.001, 0.003])],
+            ["approval", number],
+            ["too slow", random.choice(["signal", "sleep"])],
+            ["child", [["plain", number, 0]]],
+            ["broken", number],
+            ["tool", "order", number, 0],
+        ]
+        return random.choice(leaves)
+
+    def node(depth: int) -> list[Any]:
+        if depth == 0 or random.random() < 0.35:
+            return leaf()
+        match random.choice(["parallel", "parallel", "first", "timeout"]):
+            case "parallel":
+                branches = [block(depth) for _ in range(random.randint(2, 4))]
+                return ["parallel", branches, random.choice([None, None, 2])]
+            case kind:
+                return [kind, block(depth)]
+
+    def block(depth: int) -> Program:
+        return [node(depth - 1) for _ in range(random.randint(1, 2))]
+
+    return block(4)
+
+
+async def signal_at_any_moment(client: hf.App, program: Program, random: Random) -> None:
+    async def send(number: int) -> None:
+        await anyio.sleep(random.random() * 0.03)
+        for _ in range(random.randint(0, 6)):
+            await anyio.lowlevel.checkpoint()
+        await client.run("r").signal(f"signal {number}", number, key=f"signal {number}")
+
+    async with anyio.create_task_group() as group:
+        for number in signals_of(program):
+            group.start_soon(send, number)
+
+
+async def live_for_a_while(store: FaultyStore, clock: SystemClock, seconds: float) -> None:
+    """One life of a worker: until its store crashes or its time is over."""
+    async with opened(INTERPRET, CHILD, store=store, clock=clock) as app, anyio.create_task_group() as group:
+        group.start_soon(people, app)
+        with anyio.move_on_after(seconds):
+            await until_so(partial(_crashed_or_over, app, store))
+        group.cancel_scope.cancel()
+
+
+async def _crashed_or_over(app: hf.App, store: FaultyStore) -> bool:
+    try:
+        return (await app.journal.run("r")).status in TERMINAL
+    except StoreUnavailable:
+        assert store.dead
+        return True
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(st.integers(0, 2**32))
+async def test_no_wait_of_a_deep_workflow_is_lost_whatever_the_moment_of_answers_and_crashes(seed: int) -> None:
+    WORLD.__init__()  # type: ignore[misc]
+    random = Random(seed)
+    program, inner, clock = deep_program(random), MemoryStore(), LaterClock()
+    async with opened(INTERPRET, CHILD, store=inner, clock=clock, worker=False) as client:
+        await client.start(INTERPRET, program, id="r")
+        async with anyio.create_task_group() as group:
+            group.start_soon(signal_at_any_moment, client, program, random)
+            for _ in range(random.randint(0, 2)):
+                before, counted = await completed_bodies(inner), Counter(WORLD.bodies)
+                store = FaultyStore(inner, at=random.randint(1, 12), when=random.choice(WHEN))
+                await live_for_a_while(store, clock, random.random() * 0.05)
+                await store.revive()
+                clock.later_s += 31
+                assert all(WORLD.bodies[node] == counted[node] for node in before), "a decided body ran again"
+        await live_for_a_while(FaultyStore(inner), clock, SOON_S)
+        assert (await client.info("r")).status == "completed", await _told(inner)
+        assert set(WORLD.effects.values()) <= {1}
+        for run in await client.runs():
+            await check_replay(client, run.run)
+            check_outcomes(await client.events(run.run))
+        report = await client.verify()
+        assert report.ok, report.problems

@@ -849,6 +849,62 @@ async def _DOUBLED(n: int) -> int:  # noqa: N802  # a workflow object
     return 2 * await quick(n)
 
 
+async def test_a_parked_run_tells_everything_it_waits_for() -> None:
+    """Also in groups within groups, which come apart one after the other when the run parks."""
+
+    async def group(name: str, depth: int) -> list[object]:
+        if depth == 0:
+            return [await hf.signal(name)]
+        found = await hf.parallel(
+            hf.signal(f"{name}s"), hf.approval(f"{name}a"), hf.timeout(group(f"{name}t", depth - 1), timeout_s=3600),
+            group(f"{name}g", depth - 1),
+        )  # fmt: skip
+        return list(found)
+
+    async def work() -> int:
+        await group("", 3)
+        return 1
+
+    def expected(name: str, depth: int) -> set[str]:
+        if depth == 0:
+            return {name}
+        return {f"{name}s", f"{name}a"} | expected(f"{name}t", depth - 1) | expected(f"{name}g", depth - 1)
+
+    workflow = flow(work)
+    async with opened(workflow) as app:
+        await app.start(workflow, id="r")
+        await until_status(app, "r", "waiting")
+        waits = (await app.info("r")).waits
+        assert {w.name for w in waits if w.kind in ("signal", "approval")} == expected("", 3)
+        assert sum(w.kind == "timer" for w in waits) == 7
+
+
+async def test_a_note_that_comes_while_deep_groups_come_apart_hides_no_other_wait() -> None:
+    async def deep(depth: int) -> list[object]:
+        if depth == 0:
+            return [await hf.signal("deep")]
+        return list(await hf.parallel(deep(depth - 1), hf.approval(f"may I do {depth}?")))
+
+    async def work() -> list[object]:
+        return list(await hf.parallel(hf.signal("go"), deep(4)))
+
+    workflow = flow(work)
+    async with opened(workflow) as app:
+        for turns in range(60):
+            run = await app.start(workflow, id=f"r{turns}")
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            await run.signal("go", turns)
+            await until_recorded(app, "signal.completed 0.0.0", run.id)
+            await app.drain()
+            asked = [wait for _, wait in await app.approvals()]
+            assert len(asked) == 4, f"after {turns} turns of the loop only {[w.name for w in asked]} are asked for"
+            for wait in asked:
+                await app.approve(wait.id, by="the boss")
+            await run.signal("deep")
+            assert (await result(app, run.id))[0] == turns
+
+
 async def test_a_parked_run_leaves_memory() -> None:
     async with opened(GO) as app:
         await app.start(GO, id="r")

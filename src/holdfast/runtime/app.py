@@ -49,6 +49,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_OPEN_KINDS = ("signal", "reply", "cancel")
+
+
 class App:
     """An open store, and, unless it was opened with `worker=False`, a worker on it. Made by `open`."""
 
@@ -206,7 +209,12 @@ class App:
         self, run: str, kind: str, *, name: str = "", value: object = None, by: str = "", why: str = "", key: str | None = None,
         label: Trust = Trust.EXTERNAL,
     ) -> int:  # fmt: skip
-        """Append a note to a run, durably; idempotent by `key`. Returns its number."""
+        """Append a signal, reply or cancel to a run, durably; idempotent by `key`. Returns its number.
+
+        Decisions have methods of their own, which look at what is decided.
+        """
+        if kind not in _OPEN_KINDS:
+            raise WorkflowDefect(f"a note of kind {kind!r}", f"only {', '.join(_OPEN_KINDS)} are written freely")
         record = Note(name, decisions.json_of(value, run, kind), by, why, label=lowered(label, kind, ""))
         decisions.json_of(
             [name, by, why, key], run, kind

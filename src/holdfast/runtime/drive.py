@@ -53,6 +53,11 @@ async def drive(execution: Execution, workflow: Workflow[Any, Any]) -> Ended:
     """
     if any(is_cancel(note) for note in execution.notes):
         return await cancelled(execution)
+    if max(execution.consumed, default=-1) > execution.notes_seen:
+        mismatch = JournalMismatch(
+            execution.run, "notes", "notes that it has received and does not have", "a fork whose notes were copied"
+        )
+        return failed(execution, execution.defective(mismatch))
     CALLER.set(RunCaller())
     try:
         with entered(Scope(execution, "")):

@@ -428,6 +428,8 @@ class Execution:
 
     def park_if_idle(self) -> None:
         """Raise `Suspend` when every live branch waits, and none has been answered meanwhile."""
+        if self.closing:  # it parks already: what is left while the run comes apart is not all that it waits for
+            return
         if self.live == 0 and self.pending and not any(pending.received.done() for pending in self.pending):
             self.parked_on = tuple(p.wait for p in self.pending)
             self.parked_notes_seen = self.notes_seen  # a note that comes while the run unwinds must wake it again

@@ -7,6 +7,7 @@ elsewhere; this shell loads, calls the workflow, and appends how it ended.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ CLAIM_AT_ONCE = 256
 LEASE_S = 10.0
 POLL_S = 0.1
 TAKE_UP_S = 0.2
+LOOK_FOR_S = 10.0
 
 
 class Executor:
@@ -65,6 +67,7 @@ class Executor:
         self.running: dict[str, Execution] = {}
         self.reserved = 0  # slots for runs that are being started here
         self._claim_unknown = False
+        self._taking_up: set[str] = set()
         self.claiming = 0  # claims and take-ups under way: runs that may be about to be in memory
         self.stopping = False
         self.ended_events = 0  # events of runs that left the memory since the last checkpoint
@@ -349,26 +352,41 @@ class Executor:
             log.warning("run %s ended, but its family could not be told: %s", execution.run, error)
 
     def look_after(self, run: str) -> None:
-        """The run may be ours without being driven: its start was stored, but not acknowledged."""
-        if run not in self.running and self._group is not None:
+        """The run may be ours without being driven: its start or claim was stored, but not acknowledged."""
+        if run not in self.running and run not in self._taking_up and self._group is not None:
             self._group.start_soon(self._take_up_again, run, None)
 
     async def _take_up_again(self, run: str, epoch: int | None) -> None:
-        """A run that was abandoned because the store or the lease failed may still be ours: read it again and go on."""
-        delay_s = TAKE_UP_S
-        with self._under_way():
-            while not self.stopping:
-                await anyio.sleep(delay_s)
-                delay_s = min(2 * delay_s, 5.0)
-                try:
-                    row = await self.store.run(run)
-                    if row is None or row.worker != self.worker or run in self.running:
+        """A run that was abandoned because the store or the lease failed may still be ours: read it again and go on.
+
+        `epoch`: the one it was abandoned under; `None`: a write that may yet be stored, so it is looked for several times.
+        """
+        self._taking_up.add(run)
+        try:
+            with self._under_way():
+                for delay_s in (TAKE_UP_S * 2.0**n for n in itertools.count()):
+                    await anyio.sleep(min(delay_s, 5.0))
+                    if await self._taken_up(run, epoch) or (epoch is None and delay_s > LOOK_FOR_S):
                         return
-                    if epoch is not None and row.epoch != epoch:
-                        return
-                    if self.lease_holds():
-                        events = await self.store.rows(run, Stream.RUN)
-                        self.begin(Claimed(row, events, await self.store.rows(run, Stream.NOTES)))
-                        return
-                except StoreError as error:
-                    log.warning("run %s can't be taken up again yet: %s", run, error)
+        finally:
+            self._taking_up.discard(run)
+
+    async def _taken_up(self, run: str, epoch: int | None) -> bool:
+        """One look: whether there is nothing more to do."""
+        try:
+            row = await self.store.run(run)
+            if row is None:
+                return epoch is not None
+            if row.worker != self.worker or (epoch is not None and row.epoch != epoch):
+                return True
+            events = await self.store.rows(run, Stream.RUN)
+            notes = await self.store.rows(run, Stream.NOTES)
+        except StoreError as error:
+            log.warning("run %s can't be taken up again yet: %s", run, error)
+            return False
+        if run in self.running or self.stopping:  # asked after the last wait: nobody begins it twice
+            return True
+        if not self.lease_holds():
+            return False
+        self.begin(Claimed(row, events, notes))
+        return True

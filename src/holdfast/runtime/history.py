@@ -5,6 +5,7 @@ Law 1: a step whose outcome stands here is never done again; whoever asks for it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -150,6 +151,7 @@ class OpenIntent(NamedTuple):
     key: str
     at_ns: int
     timeout_s: float
+    key_ttl_s: float
 
 
 def open_intents(history: History) -> dict[str, OpenIntent]:
@@ -163,7 +165,8 @@ def open_intents(history: History) -> dict[str, OpenIntent]:
 
 
 def opened(intent: Intent, at_ns: int) -> OpenIntent:
-    return OpenIntent(intent.tool, intent.effect, intent.args, intent.key, at_ns, intent.timeout_s)
+    ttl_s = math.inf if intent.key_ttl_s is None else intent.key_ttl_s
+    return OpenIntent(intent.tool, intent.effect, intent.args, intent.key, at_ns, intent.timeout_s, ttl_s)
 
 
 def open_doubts(history: History) -> dict[str, Doubt]:

@@ -23,7 +23,7 @@ from ..errors import GivenUp, JournalMismatch, NotJson, ToolFailed, ToolInputInv
 from ..journal.records import Attempt, Doubt, ErrorInfo, Failure, Intent, Outcome, Settled
 from ..model import Secret
 from ..tools import Done, Effect, NotDone, Reconciled, Tool, Unknown
-from ..tools.decide import after_unknown, args_hash, effect_key
+from ..tools.decide import after_unknown, args_hash, effect_key, stricter
 from ..trust import PRIMARY, Label, Trust, Value, lowered, meet
 from . import doubts
 from .attempt import OUTPUT_FAULTS, Fault, checked, issue
@@ -34,6 +34,7 @@ from .history import NOT_ISSUED, Past, never_issued, opened, recorded_input
 from .scope import Scope, enter
 
 _FALLS_BACK = "falls back on "
+_NOT_ISSUED_AFTER_ALL: tuple[Any] = (None,)
 _CRASH = Fault("error", ErrorInfo("holdfast.Crash", "the process ended between the intent and the outcome"))
 
 
@@ -124,7 +125,7 @@ class ToolCallStep:
         fell = next((attempt for attempt in tries if attempt.via.startswith(_FALLS_BACK)), None)
         if fell is not None:  # decided before a crash: it failed for certain, others stand in for it
             return await self._fall_back(Fault(fell.fault, fell.error, definite=True), again=True)
-        if tool.effect is Effect.READ:
+        if tool.effect is Effect.READ and not (past is not None and past.intents):
             return await self._read()
         return await self._effect(past)
 
@@ -178,6 +179,9 @@ class ToolCallStep:
                 outcome = await self._until_known(key, None)
             else:  # found after a crash: issued or not, nobody knows
                 outcome = await self._until_known(key, _CRASH)
+            if outcome is _NOT_ISSUED_AFTER_ALL:  # so the gate decides anew, on what is true by now
+                intent = None
+                continue
             if outcome is not None:
                 return outcome[0]
             verdict, value = await self._ask_about()
@@ -268,15 +272,21 @@ class ToolCallStep:
                 return (await self._complete(encoded, key=key, settled_by="reconcile"),)
             if not isinstance(found, NotDone):
                 return None
-            if fault is not _CRASH and not self._may_retry(fault):
+            if fault is _CRASH:
+                return _NOT_ISSUED_AFTER_ALL
+            if not self._may_retry(fault):
                 return (await self._fall_back(Fault(fault.kind, fault.info, fault.error, definite=True)),)
-            self.attempt += fault is not _CRASH
+            self.attempt += 1
             issue = True
 
     def _safe_to_repeat(self) -> bool:
         age_s = (self.execution.clock.now_ns() - self.intended_ns) / 1e9
-        ttl_s = self.tool.key_ttl_s
-        return after_unknown(self.tool.effect, key_age_s=age_s, key_ttl_s=ttl_s, can_reconcile=False) == "repeat"
+        effect, ttl_s = self.tool.effect, self.tool.key_ttl_s
+        intent = self.execution.open_intents.get(self.path)
+        if intent is not None:  # what the code said when the intent was recorded counts too: the stricter of both
+            effect = stricter(effect, Effect(intent.effect))
+            ttl_s = min(ttl_s, intent.key_ttl_s)
+        return after_unknown(effect, key_age_s=age_s, key_ttl_s=ttl_s, can_reconcile=False) == "repeat"
 
     async def _reconcile(self, key: str) -> Reconciled:
         """Ask the contract's `reconcile` what became of an effect. What it can't say, or says wrongly, is unknown."""

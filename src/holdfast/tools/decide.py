@@ -37,6 +37,14 @@ def args_hash(canonical: bytes) -> str:
     return hashlib.sha256(canonical).hexdigest()
 
 
+_STRICTNESS = (Effect.READ, Effect.IDEMPOTENT, Effect.KEYED, Effect.IRREVERSIBLE)
+
+
+def stricter(a: Effect, b: Effect) -> Effect:
+    """The class that allows less."""
+    return max(a, b, key=_STRICTNESS.index)
+
+
 def after_unknown(
     effect: Effect, *, key_age_s: float, key_ttl_s: float, can_reconcile: bool
 ) -> Literal["repeat", "ask", "doubt"]:
