@@ -127,7 +127,8 @@ def test_law_3_a_missing_or_forged_label_reads_as_the_lowest(forged: object) -> 
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-        lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+        lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(), x, max_size=3),
+        max_leaves=6,
     )
 )
 def test_law_3_whatever_is_read_as_a_label_is_a_label(raw: object) -> None:

@@ -106,6 +106,7 @@ async def perform(program: list[tuple[str, int]]) -> int:
 PERFORM = flow(perform)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(OPERATIONS, max_size=8), LEVELS)
 async def test_law_3_the_label_of_a_run_is_a_running_minimum_over_all_it_has_seen(

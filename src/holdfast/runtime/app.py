@@ -49,7 +49,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-_OPEN_KINDS = ("signal", "reply", "cancel")
+_OPEN_KINDS = ("signal", "reply", "cancel", "score", "review")
 
 
 class App:
@@ -86,6 +86,8 @@ class App:
             RunIdConflict: The id belongs to a run with another workflow, input or label.
             NotJson: The input can't be recorded.
         """
+        if not isinstance(workflow, Workflow):
+            raise WorkflowDefect(f"app.start({workflow!r})", "takes a function declared with @hf.workflow(version=...)")
         run = id if id is not None else self.journal.random(8).hex()
         _refuse_bad_id(run)
         asked = workflow.encode_input(args, run, "")
@@ -209,7 +211,7 @@ class App:
         self, run: str, kind: str, *, name: str = "", value: object = None, by: str = "", why: str = "", key: str | None = None,
         label: Trust = Trust.EXTERNAL,
     ) -> int:  # fmt: skip
-        """Append a signal, reply or cancel to a run, durably; idempotent by `key`. Returns its number.
+        """Append a signal, reply, cancel, score or review to a run, durably; idempotent by `key`. Returns its number.
 
         Decisions have methods of their own, which look at what is decided.
         """
@@ -400,14 +402,19 @@ async def open(
         app.executor = Executor(
             app, app.journal, app.registry, worker=name, max_concurrent=max_concurrent, lease_s=lease_s, poll_s=poll_s
         )
+        raised: Exception | None = None
         async with anyio.create_task_group() as group:
             await app.executor.start(group)
             try:
                 yield app
+            except Exception as error:  # noqa: BLE001  # raised again below as it is, not inside the group's own
+                raised = error
             finally:
                 with anyio.CancelScope(shield=True):
                     await app.executor.stop()
                 group.cancel_scope.cancel()
+        if raised is not None:
+            raise raised
     finally:
         with anyio.CancelScope(shield=True):
             if store is None:

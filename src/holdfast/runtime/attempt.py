@@ -92,7 +92,7 @@ async def _outcome(tool: Tool[..., Any], arguments: dict[str, Any], limit_bytes:
             value = await to_thread.run_sync(functools.partial(tool.fn, **arguments), abandon_on_cancel=True)
     except tool.definite as error:
         return Fault("error", describe(error), error, definite=True)
-    except Exception as error:  # noqa: BLE001  # whatever a tool raises is a fault of this attempt
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever a tool raises is a fault of this attempt
         return Fault("timeout" if isinstance(error, TimeoutError) else "error", describe(error), error)
     return checked(tool, value, limit_bytes=limit_bytes)
 

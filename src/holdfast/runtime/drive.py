@@ -92,7 +92,7 @@ async def _called(execution: Execution, workflow: Workflow[Any, Any]) -> Ended:
         result = without.answer
     except BudgetExceeded as exceeded:
         result = Escalated(reason=f"budget of {exceeded.what}", attached={"error": str(exceeded)})
-    except Exception as error:  # noqa: BLE001  # an error of the workflow is how its run ends
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # an error of the workflow is how its run ends
         _raise_what_is_no_end(execution)
         return failed(execution, error)
     _raise_what_is_no_end(execution)

@@ -384,10 +384,13 @@ class Execution:
             self.live += 1
 
     async def _received(self, pending: Pending) -> Event | None:
-        """The note, or `None` once the wall clock has passed the due time; the clock may jump, so it is looked at again and again."""
+        """The note, or `None` at the due time: when the wall clock has passed it, which may jump, or as long after as it was away."""
         due_ns = pending.wait.due_ns
-        while due_ns is not None and not pending.received.done():
-            left_s = (due_ns - self.clock.now_ns()) / 1e9
+        if due_ns is None:
+            return await pending.received
+        end = anyio.current_time() + (due_ns - self.clock.now_ns()) / 1e9
+        while not pending.received.done():
+            left_s = min(end - anyio.current_time(), (due_ns - self.clock.now_ns()) / 1e9)
             if left_s <= 0:
                 return None
             with anyio.move_on_after(min(left_s, LOOK_AT_CLOCK_S)):

@@ -18,7 +18,7 @@ import anyio.abc
 import anyio.lowlevel
 import msgspec
 
-from ..errors import JournalError, StoreError, StrandedRun
+from ..errors import JournalError, StoreError, StoreFull, StrandedRun
 from ..journal import TERMINAL, Event, Journal, read_event
 from ..journal.checkpoint import BadCheckpoint, due
 from ..journal.records import Note, Resumed, RunEnded, Started
@@ -298,6 +298,9 @@ class Executor:
         except Abandon as lost:
             abandoned = True
             log.warning("run %s is abandoned here without writing: %s", run, lost)
+            if isinstance(lost.__cause__, StoreFull):
+                why = f"run {run} can't go on behind event {execution.log.seq}: {lost.__cause__.why}"
+                self.app.results.fail(run, StoreFull(lost.__cause__.store, why))
         except Exception:
             abandoned = True
             log.exception("run %s: Holdfast itself failed; what is recorded stays, and the run is taken up again", run)

@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from ..errors import ResultTimeout, RunCancelled, RunFailed, RunNeedsAttention
+from ..errors import ResultTimeout, RunCancelled, RunFailed, RunNeedsAttention, StrandedRun
 from ..journal import TERMINAL, Journal
 from ..journal.records import Finished, RunEnded, Waiting
 from ..model import Answer, Clarify
@@ -59,6 +59,12 @@ class Results:
             if not future.done():
                 future.set_result(ended)
 
+    def fail(self, run: str, error: Exception) -> None:
+        """Whoever waits for the run is told that it can't go on for now."""
+        for future in self._watchers.pop(run, ()):
+            if not future.done():
+                future.set_exception(error)
+
     def notify_all(self) -> None:
         """Anything may have changed."""
         for run in list(self._watchers):
@@ -82,8 +88,12 @@ class Results:
             row = await self._journal.run(run)
             # Owned, due, or with a note it has not seen: it is about to move, and what stands there is old.
             due = row.wake_ns is not None and row.wake_ns <= self._journal.clock.now_ns()
+            if due and row.worker is None and self._executor() is not None:
+                self._refuse_stranded(row)
             if row.worker is not None or due or (row.notes_seq > row.notes_seen and row.status not in TERMINAL):
                 return None
+            if row.status not in TERMINAL and self._executor() is not None:
+                self._refuse_stranded(row)
             if row.status == "waiting":
                 return await self._clarify_of(row)
             if row.status == "in_doubt":
@@ -101,6 +111,11 @@ class Results:
         if ended.kind == "run.attention":
             raise RunNeedsAttention(run, error.message)
         raise RunFailed(run, ended.record.step, error.type, error.message)
+
+    def _refuse_stranded(self, row: RunRow) -> None:
+        """A run that this worker has no code for would be waited for without end."""
+        if self._registry.accepting(row.workflow, row.version) is None:
+            raise StrandedRun(row.run, row.workflow, row.version, self._registry.loaded(row.workflow))
 
     async def _ended(self, row: RunRow) -> Ended:
         last = (await self._journal.events(row.run, after=row.seq - 1))[-1]

@@ -153,7 +153,7 @@ async def perform(
             outcome = Outcome(msgspec.Raw(asked), msgspec.Raw(encoded), started_ns, attempt)
             await execution.complete(kind, path, name, outcome, adds=_adds(yields, kind, path))
             return output.decode(encoded)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # `sys.exit()` deep in a library ends the step, not the worker
             if error is execution.halted:  # a defect is no outcome: once the code is right, the step is done
                 raise
             info = describe(error)
