@@ -115,12 +115,14 @@ class Killer:
 
     def next_trap(self, turns_done: int) -> JsonObject:
         """When and where: around an even spacing of the turns that are left."""
-        spacing = (self.turns - turns_done) / (self.wanted - len(self.kills) + 1)
+        left, wanted = self.turns - turns_done, self.wanted - len(self.kills)
+        spacing = left / (wanted + 1)
         moment = self.dice.choice(MOMENTS)
         waits = moment != "any" and self.dice.random() < AT_A_WRITE
+        after = min(round(self.dice.uniform(0, (1 if waits else 2) * spacing)), left - 2 * wanted)
         return {
             "op": "arm",
-            "after": max(1, round(self.dice.uniform(0, (1 if waits else 2) * spacing))),
+            "after": max(1, after),  # early enough that the kills which are still wanted find turns to come at
             "moment": moment,
             "write_within": round(spacing) if waits else 0,
         }
@@ -191,14 +193,14 @@ class Rerun:
 
     def _wait_to_kill(self, worker: subprocess.Popen[bytes]) -> None:
         """Until the moment of the next kill has come, or the worker has ended."""
-        if self.killer.dice.random() < KILLED_AT_START:
-            time.sleep(self.killer.dice.uniform(0, START_S))
-            return
+        # A kill while the worker starts comes after some time, or at the trap like the others if the worker was faster.
+        at_start = self.killer.dice.random() < KILLED_AT_START
+        limit = time.monotonic() + (self.killer.dice.uniform(0, START_S) if at_start else WORKER_LIMIT_S)
         trap = self.killer.next_trap(sum(self._counted().turns.values()))
         with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as connection:
             connection.connect(str(self.socket))
             connection.sendall(json.dumps(trap).encode() + b"\n")
-            while worker.poll() is None:
+            while worker.poll() is None and time.monotonic() < limit:
                 if select.select([connection], [], [], 0.05)[0]:
                     time.sleep(self.killer.dice.uniform(0, MOST_DELAY_S))
                     return
