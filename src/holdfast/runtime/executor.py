@@ -65,6 +65,7 @@ class Executor:
         self.lease_s = lease_s
         self.poll_s = poll_s
         self.running: dict[str, Execution] = {}
+        self.damaged: dict[str, str] = {}  # runs that can't be read, and why
         self.reserved = 0  # slots for runs that are being started here
         self._claim_unknown = False
         self._taking_up: set[str] = set()
@@ -285,6 +286,8 @@ class Executor:
         except (msgspec.DecodeError, JournalError, IndexError) as damage:
             # It stays with this worker, which leaves it alone: nobody else would fare better.
             log.error("run %s can't be read: %s; it is left alone, `holdfast audit verify` says more", run, damage)
+            self.damaged[run] = str(damage)
+            self.app.notify(run)
             return
         self.running[run] = execution
         self._group.start_soon(self._drive, execution, claimed)

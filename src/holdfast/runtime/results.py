@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from ..errors import ResultTimeout, RunCancelled, RunFailed, RunNeedsAttention, StrandedRun
+from ..errors import ResultTimeout, RunCancelled, RunFailed, RunNeedsAttention, StoreCorrupt, StrandedRun
 from ..journal import TERMINAL, Journal
 from ..journal.records import Finished, RunEnded, Waiting
 from ..model import Answer, Clarify
@@ -38,6 +38,8 @@ class Results:
             changed = self._watch(run)
             try:
                 executor = self._executor()
+                if executor is not None and run in executor.damaged:
+                    raise StoreCorrupt(self._journal.store.address, f"run {run}: {executor.damaged[run]}")
                 here = executor is not None and run in executor.running
                 answer = await self._answer_of(run, ended) if not here else None
                 if answer is not None:
