@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 import threading
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NoReturn
@@ -112,17 +111,15 @@ async def test_a_failed_commit_fails_everyone_in_it_and_the_store_goes_on(store:
     def broken(batch: Batch) -> NoReturn:
         raise sqlite3.OperationalError("disk I/O error")
 
-    def busy(batch: Batch) -> None:
-        time.sleep(0.1)
+    async def append(request: Append) -> None:
+        await store.append(request)
 
+    # All four are put in one turn of the loop, so that they are one batch.
     wrong = Pen("one").at(7, b"").append()
-    first = asyncio.ensure_future(store._write(busy))
-    await asyncio.sleep(0.02)  # the writer is at it: what comes now is the next batch, all of it
     outcomes = await asyncio.gather(
-        *(store.append(one.append()), store._write(broken), store.append(two.append()), store.append(wrong)),
+        *(append(one.append()), store._write(broken), append(two.append()), append(wrong)),
         return_exceptions=True,
     )
-    await first
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 4
     assert len({id(outcome) for outcome in outcomes}) == 4
     # Nothing of it is stored, and the heads in memory were forgotten with it.
