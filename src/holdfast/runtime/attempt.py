@@ -14,6 +14,7 @@ from anyio import to_thread
 from ..journal.records import ErrorInfo
 from ..model import Secret
 from ..tools import Tool
+from ..tools.typed import HAS_NO_JSON
 from .failures import describe
 from .scope import Scope
 
@@ -103,7 +104,7 @@ def checked(tool: Tool[..., Any], value: Any, *, limit_bytes: int) -> bytes | Fa
         return _broken("empty", f"{tool.name} returned nothing where its contract promises something")
     try:
         encoded = tool.output.encode_checked(value)
-    except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+    except HAS_NO_JSON as error:
         return _broken("malformed", f"{tool.name} returned something else than promised: {error}")
     if len(encoded) > limit_bytes:
         return _broken("malformed", f"{tool.name} returned {len(encoded):,} bytes, more than can be recorded")

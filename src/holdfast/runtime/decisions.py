@@ -11,6 +11,7 @@ from ..errors import AlreadyDecided, NotJson, NotWaiting, TooEarly, WorkflowDefe
 from ..journal import Event, Journal, codec
 from ..journal.records import Doubt, Note, Settled, Waiting
 from ..tools import encode_json
+from ..tools.typed import HAS_NO_JSON
 from ..trust import PRIMARY
 
 VERDICTS = ("happened", "retry", "give-up")
@@ -65,7 +66,7 @@ def json_of(value: object, run: str, what: str) -> msgspec.Raw:
     """What somebody says to a run, as JSON. Raises `NotJson`."""
     try:
         return msgspec.Raw(encode_json(value))
-    except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+    except HAS_NO_JSON as error:
         raise NotJson(run, what, str(error)) from error
 
 

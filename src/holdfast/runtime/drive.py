@@ -15,6 +15,7 @@ from ..journal.records import ErrorInfo, Finished, Note, Parked, RunEnded, WaitR
 from ..model import Escalated
 from ..store import RunState, Wait
 from ..tools import CALLER
+from ..tools.typed import HAS_NO_JSON
 from . import doubts
 from .execution import Execution
 from .failures import describe
@@ -115,7 +116,7 @@ def finished(execution: Execution, workflow: Workflow[Any, Any], result: object)
     try:
         answer = workflow.answer.check(result)
         encoded = workflow.answer.encode(answer)
-    except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+    except HAS_NO_JSON as error:
         return failed(
             execution, NotJson(execution.run, "answer", f"{workflow.name} returned {type(result).__name__}: {error}")
         )

@@ -32,6 +32,7 @@ from ..journal.records import Budget, ErrorInfo, Failure, ModelOutcome, Outcome,
 from ..model import Clock, Secret
 from ..store import RunState, Wait
 from ..tools import Tool, Typed, encode_json
+from ..tools.typed import HAS_NO_JSON
 from ..trust import PRIMARY, Label
 from .history import (
     History,
@@ -300,7 +301,7 @@ class Execution:
         """JSON of what a step is given. Raises `NotJson`."""
         try:
             return encode_json(value)
-        except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+        except HAS_NO_JSON as error:
             raise NotJson(self.run, path, str(error)) from error
 
     # -- budget -------------------------------------------------------------------------------------------------------

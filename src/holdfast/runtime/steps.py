@@ -19,6 +19,7 @@ from ..errors import HoldfastError, NotJson
 from ..journal.records import Attempt, ErrorInfo, Failure, Outcome
 from ..tools import Retry, Typed, return_type
 from ..tools.contract import ONCE
+from ..tools.typed import HAS_NO_JSON
 from ..trust import PRIMARY, Label, Trust, lowered
 from .execution import Execution
 from .failures import describe, step_failed
@@ -195,7 +196,7 @@ def recorded_result(execution: Execution, past: Past, output: Typed[T]) -> T:
 def _encoded(execution: Execution, path: str, output: Typed[T], result: T) -> bytes:
     try:
         return output.encode_checked(result)
-    except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+    except HAS_NO_JSON as error:
         raise NotJson(execution.run, path, str(error)) from error
 
 

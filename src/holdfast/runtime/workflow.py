@@ -13,6 +13,7 @@ from ..errors import NotJson, UnknownWorkflow, WorkflowDefect
 from ..journal.records import Budget
 from ..model import Answer, Clarify, Completed, Escalated, Refused
 from ..tools import Typed, encode_json, hints
+from ..tools.typed import HAS_NO_JSON
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,7 +58,7 @@ class Workflow(Generic[P, R]):
             bound = dict(zip(self._names, args, strict=True)) if exact else self._signature.bind(*args).arguments
             parts = {name: msgspec.Raw(self._inputs[name].encode_checked(value)) for name, value in bound.items()}
             return encode_json(parts)
-        except (TypeError, ValueError, RecursionError, NotImplementedError) as error:
+        except HAS_NO_JSON as error:
             raise NotJson(run, path or "start", f"input of {self.name}: {error}") from error
 
     def decode_input(self, data: bytes) -> dict[str, Any]:

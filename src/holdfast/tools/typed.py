@@ -36,6 +36,9 @@ def to_jsonable(value: object) -> object:
     raise NotImplementedError(f"{type(value).__qualname__} has no JSON form")
 
 
+HAS_NO_JSON = (TypeError, ValueError, RecursionError, NotImplementedError)
+"""What encoding raises for a value that has no JSON form, or is not of its declared type."""
+
 # Whatever JSON comes of a value of these types reads back as one of the same type.
 _TRIVIAL = (dict, list, str, bool)
 
